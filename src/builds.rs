@@ -1,0 +1,127 @@
+//! Who builds which entry, and who waits for it: the one place of the crate that blocks.
+//!
+//! A key without a value stands in the table as a node in the state BUILDING. This registry says which
+//! thread builds it, if one does, so that
+//!
+//! - others of that key sleep until the value is there,
+//! - one of them goes on if the builder gives up, and
+//! - nobody waits for itself, however many keys, maps and threads lie in between.
+//!
+//! A node is registered before it is linked, and only the lock's owner changes who builds. A waiter holds a
+//! count on its node, so the address that stands here is not used again meanwhile; a builder leaves the
+//! registry before it gives its count back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use crate::table::primitive::{Condvar, Mutex, global, lock, thread_number, wait};
+use crate::table::{Building, Node};
+
+global! { static BUILDS: Mutex<Builds> = Mutex::new(Builds::new()) }
+
+struct Builds {
+    /// By the node's address.
+    builders: BTreeMap<usize, Builder>,
+    /// The node that a thread waits for, by the thread's number.
+    waiting: BTreeMap<u64, usize>,
+}
+
+struct Builder {
+    thread: u64,
+    gone: Arc<Condvar>,
+}
+
+impl Builds {
+    const fn new() -> Self {
+        Self {
+            builders: BTreeMap::new(),
+            waiting: BTreeMap::new(),
+        }
+    }
+
+    /// Whether the builder of `node` waits, perhaps through others, for something that `thread` builds.
+    fn closes_cycle(&self, thread: u64, mut node: usize) -> bool {
+        // Ends: each wait was checked before it began, so the chain has no cycle yet.
+        while let Some(builder) = self.builders.get(&node) {
+            if builder.thread == thread {
+                return true;
+            }
+            match self.waiting.get(&builder.thread) {
+                Some(&next) => node = next,
+                None => return false,
+            }
+        }
+        false
+    }
+
+    fn claim(&mut self, node: usize) -> Claim {
+        let builder = Builder {
+            thread: thread_number(),
+            gone: Arc::default(),
+        };
+        self.builders.insert(node, builder);
+        Claim(node)
+    }
+}
+
+/// The right to build one entry. Dropping it lets others try.
+#[must_use]
+pub(crate) struct Claim(usize);
+
+impl Claim {
+    /// Claims a node that nobody else knows yet.
+    pub(crate) fn of_new(node: usize) -> Self {
+        lock(&BUILDS).claim(node)
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        if let Some(builder) = lock(&BUILDS).builders.remove(&self.0) {
+            builder.gone.notify_all();
+        }
+    }
+}
+
+/// How a wait for an entry ended.
+pub(crate) enum Waited {
+    /// The value is there.
+    Built,
+    /// The entry was given up for another one.
+    GivenUp,
+    /// Nobody builds it: the caller does now.
+    Claimed(Claim),
+    /// The caller would wait for itself.
+    Deadlock,
+}
+
+/// Waits until an entry has a value, or needs somebody to build it. The caller holds a count.
+pub(crate) fn wait_for(node: &Node) -> Waited {
+    let address = std::ptr::from_ref(node).addr();
+    let me = thread_number();
+    let mut builds = lock(&BUILDS);
+    loop {
+        match node.building() {
+            Building::Done => return Waited::Built,
+            Building::GivenUp => return Waited::GivenUp,
+            Building::UnderWay => {}
+        }
+        let Some(builder) = builds.builders.get(&address) else {
+            return Waited::Claimed(builds.claim(address));
+        };
+        if builds.closes_cycle(me, address) {
+            return Waited::Deadlock;
+        }
+        let gone = builder.gone.clone();
+        builds.waiting.insert(me, address);
+        builds = wait(&gone, builds);
+        builds.waiting.remove(&me);
+    }
+}
+
+/// Lets those who wait for an entry look again.
+pub(crate) fn wake(node: &Node) {
+    if let Some(builder) = lock(&BUILDS).builders.get(&std::ptr::from_ref(node).addr()) {
+        builder.gone.notify_all();
+    }
+}

@@ -1,0 +1,149 @@
+//! What can be handed to `intern`.
+
+use std::borrow::Cow;
+use std::ffi::{CStr, CString, OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::table::{Internable, NewNode, Seat};
+
+/// A value that becomes an entry of an `Interner<T>` if no equal one is there.
+///
+/// | `T` | accepted |
+/// |---|---|
+/// | a sized type | `T` by value, `&T` where `T: Clone` |
+/// | `str` | `&str`, `&String`, `String`, `Box<str>`, `Rc<str>`, `Arc<str>`, `Cow<str>` |
+/// | `[U]` | `&[U]`, `&[U; N]`, `&Vec<U>` where `U: Clone`; `Vec<U>`, `Box<[U]>`, `[U; N]` by moving |
+/// | `Path` | `&Path`, `&PathBuf`, `PathBuf`, `Box<Path>`, `Arc<Path>`, `Cow<Path>` |
+/// | `OsStr` | `&OsStr`, `&OsString`, `OsString`, `Box<OsStr>`, `Arc<OsStr>`, `Cow<OsStr>` |
+/// | `CStr` | `&CStr`, `&CString`, `CString`, `Box<CStr>`, `Arc<CStr>`, `Cow<CStr>` |
+///
+/// On a hit nothing is copied, cloned or allocated. On a miss the contents are copied, cloned or moved
+/// once into the entry; an owned buffer that was handed in is freed, never kept.
+///
+/// The trait is sealed. Where a value is expensive to build, use
+/// [`Interner::intern_with`](crate::Interner::intern_with).
+///
+/// # Examples
+///
+/// ```
+/// use hapax::{Intern, Interned, Interner};
+///
+/// fn intern_pair<Q: Intern<str>>(names: &Interner<str>, pair: [Q; 2]) -> [Interned<str>; 2] {
+///     pair.map(|name| names.intern(name))
+/// }
+///
+/// let names = Interner::<str>::new();
+/// let [a, b] = intern_pair(&names, ["alpha", "beta"]);
+/// let [c, _] = intern_pair(&names, [String::from("alpha"), String::from("gamma")]);
+/// assert_eq!(a, c);
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` can't be interned as `{T}`",
+    note = "see `hapax::Intern` for what is accepted; `intern_with` takes anything that is equivalent"
+)]
+pub trait Intern<T: ?Sized + Internable>: sealed::IntoNode<T> {
+    /// The value that is looked up.
+    fn as_value(&self) -> &T;
+}
+
+pub(crate) mod sealed {
+    use super::{Internable, NewNode, Seat};
+
+    pub trait IntoNode<T: ?Sized + Internable> {
+        #[doc(hidden)]
+        #[allow(private_interfaces, reason = "sealed")]
+        fn into_node(self, seat: Seat) -> NewNode<T>;
+    }
+}
+
+use sealed::IntoNode;
+
+/// Implements both traits for one form of a value.
+macro_rules! intern {
+    ([$($generics:tt)*] $form:ty => $type:ty, |$value:ident| $as_value:expr, |$seat:ident, $this:ident| $node:expr) => {
+        impl<$($generics)*> IntoNode<$type> for $form {
+            #[inline]
+            #[allow(private_interfaces, reason = "sealed")]
+            fn into_node(self, $seat: Seat) -> NewNode<$type> {
+                let $this = self;
+                $node
+            }
+        }
+
+        impl<$($generics)*> Intern<$type> for $form {
+            #[inline]
+            fn as_value(&self) -> &$type {
+                let $value = self;
+                $as_value
+            }
+        }
+    };
+}
+
+intern!([T] T => T, |value| value, |seat, value| NewNode::sized(seat, value));
+intern!(['a, T: Clone] &'a T => T, |value| value, |seat, value| NewNode::sized(seat, value.clone()));
+
+intern!(['a, U: Clone] &'a [U] => [U], |value| value, |seat, value| NewNode::cloned(seat, value));
+intern!(['a, U: Clone] &'a Vec<U> => [U], |value| value, |seat, value| NewNode::cloned(seat, value));
+intern!(['a, U: Clone, const N: usize] &'a [U; N] => [U], |value| &value[..], |seat, value| {
+    NewNode::cloned(seat, value)
+});
+intern!([U] Vec<U> => [U], |value| value, |seat, value| NewNode::moved(seat, value));
+intern!([U] Box<[U]> => [U], |value| value, |seat, value| NewNode::moved(seat, value.into_vec()));
+intern!([U, const N: usize] [U; N] => [U], |value| value, |seat, value| NewNode::array(seat, value));
+
+/// All forms of a string-like type, which are copied.
+macro_rules! intern_bytes {
+    ($($type:ty: $owned:ty),*) => {$(
+        intern!(['a] &'a $type => $type, |value| value, |seat, value| {
+            NewNode::<$type>::copied(seat, value)
+        });
+        intern!(['a] &'a $owned => $type, |value| value, |seat, value| {
+            NewNode::<$type>::copied(seat, value)
+        });
+        intern!([] $owned => $type, |value| value, |seat, value| {
+            NewNode::<$type>::copied(seat, &value)
+        });
+        intern!([] Box<$type> => $type, |value| value, |seat, value| {
+            NewNode::<$type>::copied(seat, &value)
+        });
+        intern!([] Rc<$type> => $type, |value| value, |seat, value| {
+            NewNode::<$type>::copied(seat, &value)
+        });
+        intern!([] Arc<$type> => $type, |value| value, |seat, value| {
+            NewNode::<$type>::copied(seat, &value)
+        });
+        intern!(['a] Cow<'a, $type> => $type, |value| value, |seat, value| {
+            NewNode::<$type>::copied(seat, &value)
+        });
+        intern!(['a, 'b] &'b Cow<'a, $type> => $type, |value| value, |seat, value| {
+            NewNode::<$type>::copied(seat, value)
+        });
+    )*};
+}
+
+intern_bytes!(str: String, Path: PathBuf, OsStr: OsString, CStr: CString);
+
+// A handle of one interner is looked up in another.
+impl<'a, T: ?Sized + Internable> IntoNode<T> for &'a crate::Interned<T>
+where
+    &'a T: IntoNode<T>,
+{
+    #[inline]
+    #[allow(private_interfaces, reason = "sealed")]
+    fn into_node(self, seat: Seat) -> NewNode<T> {
+        IntoNode::<T>::into_node(&**self, seat)
+    }
+}
+
+impl<'a, T: ?Sized + Internable> Intern<T> for &'a crate::Interned<T>
+where
+    &'a T: IntoNode<T>,
+{
+    #[inline]
+    fn as_value(&self) -> &T {
+        self
+    }
+}

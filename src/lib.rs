@@ -1,0 +1,108 @@
+//! A lock-free weak interning cache: one shared instance of every equal value, gone with its last handle.
+//!
+//! Programs hold the same value thousands of times: identifiers in a compiler, labels in a metrics store,
+//! paths, types, configuration, objects built over shared data. An [`Interner`] holds each once and hands
+//! out cheap handles to it. It holds only weak links itself: a value lives as long as somebody has a
+//! handle, and its entry goes with the last one, at once.
+//!
+//! ```
+//! use hapax::{Interned, Interner};
+//!
+//! static NAMES: Interner<str> = Interner::new();
+//!
+//! let a: Interned<str> = NAMES.intern("alpha");
+//! let b = NAMES.intern(String::from("alpha"));
+//! assert_eq!(a, b);                  // one comparison of pointers
+//! assert_eq!(NAMES.len(), 1);
+//!
+//! drop((a, b));
+//! assert_eq!(NAMES.len(), 0);
+//! assert_eq!(NAMES.get("alpha"), None);
+//! ```
+//!
+//! # What is here
+//!
+//! - [`Interner`]: a cache keyed by content. [`Interned`] and [`WeakInterned`] are its handles, [`Pinned`]
+//!   is a session for many calls. [`global_interner!`] gives a type one interner for the whole program.
+//! - [`WeakMap`]: a cache from keys to values, with [`Cached`] and [`WeakCached`] as handles.
+//!   [`WeakMap::get_or_init`] builds a value exactly once.
+//! - [`IdentityMap`]: a map keyed by *which* object it is, not by what it contains.
+//!
+//! # Guarantees
+//!
+//! 1. Look-up, insert, drop and growth are lock-free, the allocator aside: none of them waits for another
+//!    thread. Only [`WeakMap::get_or_init`] and its fallible form wait, for the builder of their own key.
+//! 2. At any instant there is at most one live entry for a key: two handles of one interner are equal if and
+//!    only if they are the same pointer.
+//! 3. The entry is gone before the value's destructor, the drop hook or a weak handle's callback runs. Each
+//!    of them runs exactly once, on the thread whose drop took the count to zero, with no lock held, and no
+//!    pin but one that the caller holds. When every drop of a handle of that key has returned, it has run.
+//!    They may intern, drop handles and panic. A chain of a million handles, each owned by the value before,
+//!    is dropped without a deep stack.
+//! 4. A hit allocates nothing and a miss once, apart from a thread's first use, growth, and the bookkeeping
+//!    of reclamation: one small block for dozens of dead entries.
+//! 5. A `Hash` or `Eq` that lies, a poor hasher, a panic in a constructor, comparison, callback or
+//!    destructor: no undefined behaviour, no hang, no leak of other entries.
+//! 6. Handles work in thread-local destructors, and after their interner is gone. What dies while its
+//!    interner is being dropped may die on that thread.
+//! 7. `T` need not be `'static`. Interners and maps are invariant in their parameters, handles covariant.
+//!    All are `Send` and `Sync` only where their parameters are both.
+//!
+//! # Consistency
+//!
+//! A hit is an entry that was live at some moment of the call. A miss is a key that had no live entry at
+//! some moment of the call. [`Interner::len`] is exact whenever nothing else runs. An iteration yields every
+//! entry that was alive throughout exactly once, and others perhaps.
+//!
+//! # Trade-offs
+//!
+//! - The memory of a dead entry waits until no thread can still be reading it. Reclamation is
+//!   [crossbeam-epoch]'s, shared by the process: a thread that stays pinned anywhere delays that memory,
+//!   and nothing else. Values are destroyed at once in any case.
+//! - A thread keeps the memory of its last few dozen dead entries, at most 64 KiB, for a while;
+//!   [`Interner::flush`] gives it back.
+//! - The table doesn't shrink by itself: after a peak, 8 bytes for every other entry of the peak stay until
+//!   [`Interner::shrink_to_fit`].
+//! - Each value costs 32 bytes for its header, unsized ones 40, and 4 to 8 for its share of the table.
+//! - On a key that all threads want at once they share its count: a clone or hit writes one shared word.
+//!
+//! # Features
+//!
+//! - `arc-swap` (default): `arc_swap::RefCnt` for the handles, so that `ArcSwapAny<Interned<T>>` works.
+//! - `serde`: handles are serialised as their values, and deserialised into an interner.
+//!
+//! # How it works
+//!
+//! A split-ordered list of nodes with intrusive, sticky counts. The module `table` begins with an essay on
+//! the protocol; `docs/TESTING.md` says what was done to break it.
+//!
+//! [crossbeam-epoch]: https://docs.rs/crossbeam-epoch
+
+mod builds;
+mod global;
+mod handle;
+mod hasher;
+mod identity;
+mod intern;
+mod interner;
+mod map;
+mod memory;
+mod pinned;
+#[cfg(feature = "serde")]
+mod serde;
+#[cfg(feature = "arc-swap")]
+mod swap;
+mod table;
+
+pub use global::Global;
+pub use handle::{Interned, WeakInterned};
+pub use hasher::RandomState;
+pub use identity::{ById, Identity, IdentityMap};
+pub use intern::Intern;
+pub use interner::{Interner, Iter};
+pub use map::{Cached, InitError, MapIter, WeakCached, WeakMap};
+pub use memory::MemoryUsage;
+pub use pinned::Pinned;
+#[cfg(feature = "arc-swap")]
+pub use swap::Pointee;
+pub use table::Internable;

@@ -1,0 +1,153 @@
+//! Sessions: one pin for many calls.
+
+use std::cell::Cell;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+
+use equivalent::Equivalent;
+
+use crate::table::{Guard, Internable, pin};
+use crate::{Intern, Interned, Interner, RandomState};
+
+/// A session on an interner, from [`Interner::pin`].
+///
+/// Its calls do what those of the interner do, a little faster. It holds a pin of the thread, which delays
+/// the memory of dead entries in the whole process, and nothing else; each call lets go of what came
+/// before. Don't keep it while the thread sleeps. It can't leave its thread.
+///
+/// # Examples
+///
+/// ```
+/// use hapax::Interner;
+///
+/// let names = Interner::<str>::new();
+/// let pinned = names.pin();
+/// let alpha = pinned.intern("alpha");
+/// assert_eq!(pinned.get("alpha"), Some(alpha));
+/// ```
+///
+/// ```compile_fail
+/// # let names = hapax::Interner::<str>::new();
+/// let pinned = names.pin();
+/// std::thread::scope(|scope| scope.spawn(move || pinned.intern("alpha")));
+/// ```
+pub struct Pinned<'a, T: ?Sized + Internable, S = RandomState> {
+    interner: &'a Interner<T, S>,
+    guard: Cell<Option<Guard>>,
+}
+
+impl<'a, T: ?Sized + Internable, S> Pinned<'a, T, S> {
+    pub(crate) fn new(interner: &'a Interner<T, S>) -> Self {
+        Self {
+            interner,
+            guard: Cell::new(Some(pin())),
+        }
+    }
+
+    /// Lets go of what earlier calls saw. Calls made by user code inside of a call don't: a pin of the
+    /// outer call is alive then.
+    #[inline]
+    fn renew(&self) -> &'a Interner<T, S> {
+        if let Some(mut guard) = self.guard.take() {
+            guard.repin();
+            self.guard.set(Some(guard));
+        }
+        self.interner
+    }
+
+    /// The interner.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::Interner;
+    /// let names = Interner::<str>::new();
+    /// assert!(names.pin().interner().is_empty());
+    /// ```
+    pub fn interner(&self) -> &'a Interner<T, S> {
+        self.interner
+    }
+}
+
+impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Pinned<'_, T, S> {
+    /// As [`Interner::intern`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::Interner;
+    /// let names = Interner::<str>::new();
+    /// assert_eq!(names.pin().intern("alpha"), *"alpha");
+    /// ```
+    #[inline]
+    pub fn intern<Q: Intern<T>>(&self, value: Q) -> Interned<T> {
+        self.renew().intern(value)
+    }
+
+    /// As [`Interner::intern_hashed`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::Interner;
+    /// let names = Interner::<str>::new();
+    /// let hash = names.hash_of("alpha");
+    /// assert_eq!(names.pin().intern_hashed(hash, "alpha"), *"alpha");
+    /// ```
+    #[inline]
+    pub fn intern_hashed<Q: Intern<T>>(&self, hash: u64, value: Q) -> Interned<T> {
+        self.renew().intern_hashed(hash, value)
+    }
+
+    /// As [`Interner::intern_with`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::Interner;
+    /// let names = Interner::<str>::new();
+    /// assert_eq!(names.pin().intern_with("alpha", str::to_owned), *"alpha");
+    /// ```
+    pub fn intern_with<Q, V, F>(&self, key: &Q, build: F) -> Interned<T>
+    where
+        Q: ?Sized + Hash + Equivalent<T>,
+        V: Intern<T>,
+        F: FnOnce(&Q) -> V,
+    {
+        self.renew().intern_with(key, build)
+    }
+
+    /// As [`Interner::get`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::Interner;
+    /// let names = Interner::<str>::new();
+    /// assert_eq!(names.pin().get("alpha"), None);
+    /// ```
+    #[inline]
+    pub fn get<Q: ?Sized + Hash + Equivalent<T>>(&self, key: &Q) -> Option<Interned<T>> {
+        self.renew().get(key)
+    }
+
+    /// As [`Interner::get_hashed`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::Interner;
+    /// let names = Interner::<str>::new();
+    /// assert_eq!(names.pin().get_hashed(names.hash_of("alpha"), "alpha"), None);
+    /// ```
+    #[inline]
+    pub fn get_hashed<Q: ?Sized + Equivalent<T>>(&self, hash: u64, key: &Q) -> Option<Interned<T>> {
+        self.renew().get_hashed(hash, key)
+    }
+}
+
+impl<T: ?Sized + Internable, S> fmt::Debug for Pinned<'_, T, S> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pinned").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,355 @@
+//! The packed count word of a node.
+//!
+//! One word carries the number of strong handles, four flags, and the generation of the table that the
+//! node was made for:
+//!
+//! ```text
+//!   63     62        61       60        59 ........ 20   19 ....... 0
+//!  DEAD  DETACHED  HIDDEN  BUILDING    strong handles    generation
+//! ```
+//!
+//! The word is born with one handle, for a map's entry also with `BUILDING`. Every combination that occurs:
+//!
+//! ```text
+//! DEAD DETACHED HIDDEN BUILDING handles | meaning                              | left by
+//!   -     -       -       -      > 0    | live: `find` may take a count        | last release; `remove`
+//!   -     -       -       -        0    | dying: may be revived by a find or a | revival, or whoever wins
+//!         -                             |   weak upgrade, or closed            |   the CAS to DEAD
+//!   -     -       -       x      any    | key without value: finders of the    | its builder (clears it),
+//!                                       |   key skip it or wait                |   `get_or_insert` (HIDDEN)
+//!   -     -       x       x      any    | given up for another entry: nobody   | last release
+//!                                       |   finds it, it never gets a value    |
+//!   -     -       x       -      > 0    | removed: its handles live on,        | last release
+//!                                       |   look-ups skip it                   |
+//!   -     x       ?       -      > 0    | its table is gone: the handles live  | the release that takes it to
+//!                                       |   on by themselves                   |   zero; it alone closes
+//!   -     x       ?       -        0    | no state: that release, or teardown, | -
+//!                                       |   owns the node and nobody revives   |
+//!   x     ?       ?       ?      any    | dead for ever; the number counts     | the epoch (freed)
+//!                                       |   finders that came too late         |
+//! ```
+//!
+//! Flags are only ever set, but for `BUILDING`, which its builder clears. The generation never changes.
+
+use super::primitive::{AtomicU64, Ordering};
+
+const GENERATION_BITS: u32 = 20;
+const GENERATION: u64 = (1 << GENERATION_BITS) - 1;
+
+/// One strong handle.
+const ONE: u64 = 1 << GENERATION_BITS;
+
+/// A count from here on has run away: handles were leaked in a loop. Half of the room is left, so that
+/// threads that race past the check can't reach the flags.
+const LIMIT: u64 = 1 << 59;
+
+const BUILDING: u64 = 1 << 60;
+const HIDDEN: u64 = 1 << 61;
+const DETACHED: u64 = 1 << 62;
+const DEAD: u64 = 1 << 63;
+
+const HANDLES: u64 = BUILDING - ONE;
+
+/// Generations are compared in the room that a count has for them.
+pub(super) const GENERATIONS: u32 = 1 << GENERATION_BITS;
+
+/// What a count word said at one moment.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) struct Count(u64);
+
+impl Count {
+    pub(super) fn handles(self) -> u64 {
+        (self.0 & HANDLES) >> GENERATION_BITS
+    }
+
+    pub(super) fn generation(self) -> u32 {
+        (self.0 & GENERATION) as u32
+    }
+
+    pub(super) fn is_hidden(self) -> bool {
+        self.0 & HIDDEN != 0
+    }
+
+    pub(super) fn is_building(self) -> bool {
+        self.0 & BUILDING != 0
+    }
+
+    pub(super) fn is_detached(self) -> bool {
+        self.0 & DETACHED != 0
+    }
+
+    fn is_dead(self) -> bool {
+        self.0 & DEAD != 0
+    }
+
+    /// Whether the entry was visible in its table when the count said this.
+    pub(super) fn was_visible(self) -> bool {
+        self.0 & (HIDDEN | BUILDING) == 0
+    }
+}
+
+/// What a finder got for the count it took.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Found {
+    /// A count on a live entry.
+    Live,
+    /// A count on an entry that look-ups must not see: removed, or given up while it was built.
+    Hidden,
+    /// A count on a key whose value is still being built.
+    Building,
+    /// Nothing: the entry is dead and the count doesn't matter any more.
+    Dead,
+}
+
+/// What a release means for the one who released.
+#[must_use]
+pub(super) enum Released {
+    /// Others hold the node, or held it a moment ago. Nothing is owed, nothing may be touched.
+    Others,
+    /// The count went to zero. The node must not be touched: see `close.rs`.
+    Last(Count),
+    /// The count went to zero in a table that is gone. The caller owns the node.
+    Detached(Count),
+}
+
+/// The count word itself.
+#[derive(Debug)]
+pub(super) struct AtomicCount(AtomicU64);
+
+impl AtomicCount {
+    /// One handle, in a table of the given generation.
+    pub(super) fn new(generation: u32) -> Self {
+        debug_assert!(generation < GENERATIONS);
+        Self(AtomicU64::new(ONE | u64::from(generation)))
+    }
+
+    /// Declares that the value of a node which nobody else knows is still to come.
+    pub(super) fn start_building(&self) {
+        // Relaxed: published with the node.
+        self.0.fetch_or(BUILDING, Ordering::Relaxed);
+    }
+
+    /// Takes a count for a finder that met the node in its table, and says what it is worth.
+    ///
+    /// An unconditional addition is cheaper than a compare-exchange loop and doesn't collapse on a hot
+    /// key. It may take the count up from zero: that revives an entry whose last handle has gone but
+    /// which nobody has closed yet.
+    #[inline]
+    pub(super) fn take(&self) -> Found {
+        // Acquire: pairs with the Release in `finish_building`; a finder that sees BUILDING gone sees
+        // the value.
+        let old = self.0.fetch_add(ONE, Ordering::Acquire);
+        if old < LIMIT {
+            Found::Live
+        } else {
+            take_slow(Count(old))
+        }
+    }
+
+    /// Takes a count for a further handle of a caller that already holds one.
+    #[inline]
+    pub(super) fn clone_handle(&self) {
+        // Relaxed: the caller's own count keeps the node as it is; nothing is published.
+        let old = self.0.fetch_add(ONE, Ordering::Relaxed);
+        if old & HANDLES >= LIMIT {
+            overflow();
+        }
+    }
+
+    /// Gives one count back.
+    #[inline]
+    pub(super) fn release(&self) -> Released {
+        // Release: pairs with the Acquire of whoever closes (`try_close`, `detach`, `unwrap`, and the
+        // load below); it sees all that was done through this handle.
+        let old = Count(self.0.fetch_sub(ONE, Ordering::Release));
+        if old.0 & HANDLES != ONE {
+            Released::Others
+        } else if !old.is_detached() {
+            Released::Last(old)
+        } else {
+            // Nobody revives a detached node from zero, so it is ours alone and may be read.
+            //
+            // Acquire: pairs with the Release above, of all other handles.
+            Released::Detached(Count(self.0.load(Ordering::Acquire)))
+        }
+    }
+
+    /// Closes the node if its count still is zero: answers what it said, once, to one caller.
+    ///
+    /// The node was found in its table under a pin, so it may be touched whoever owns it.
+    pub(super) fn try_close(&self) -> Option<Count> {
+        // Relaxed: the compare-exchange decides. This thread's own decrement is visible to it.
+        let mut seen = self.0.load(Ordering::Relaxed);
+        while seen & (DEAD | DETACHED | HANDLES) == 0 {
+            // Acquire: pairs with the Release in `release`; the destructor comes after all uses.
+            // Relaxed on failure: the value is only compared.
+            match self.0.compare_exchange_weak(
+                seen,
+                seen | DEAD,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(Count(seen)),
+                Err(now) => seen = now,
+            }
+        }
+        None
+    }
+
+    /// Takes a count for a weak handle or an iterator: refuses what must not be revived.
+    ///
+    /// A compare-exchange, not an addition: unlike a finder, the caller may come after the table's
+    /// teardown, when a count of zero already has its one and only closer.
+    pub(super) fn upgrade(&self, visible_only: bool) -> bool {
+        let mut refused = DEAD;
+        if visible_only {
+            refused |= HIDDEN | BUILDING | DETACHED;
+        }
+        // Relaxed: the compare-exchange decides.
+        let mut seen = self.0.load(Ordering::Relaxed);
+        loop {
+            if seen & refused != 0 || seen & DETACHED != 0 && seen & HANDLES == 0 {
+                return false;
+            }
+            if seen & HANDLES >= LIMIT {
+                overflow();
+            }
+            // Acquire: as in `take`. Relaxed on failure: the value is only compared.
+            match self.0.compare_exchange_weak(
+                seen,
+                seen + ONE,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+    }
+
+    /// Kills the node if the caller's handle is its only one.
+    pub(super) fn unwrap(&self) -> Option<Count> {
+        // Relaxed: the compare-exchange decides.
+        let mut seen = self.0.load(Ordering::Relaxed);
+        while seen & HANDLES == ONE && seen & DEAD == 0 {
+            // Acquire: pairs with the Release in `release`; the value moves out after all uses.
+            // Relaxed on failure: the value is only compared.
+            match self.0.compare_exchange_weak(
+                seen,
+                (seen - ONE) | DEAD,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return Some(Count(seen)),
+                Err(now) => seen = now,
+            }
+        }
+        None
+    }
+
+    /// Cuts the node off from its table. `Some` if that left it to the caller to close.
+    pub(super) fn detach(&self) -> Option<Count> {
+        // AcqRel. Release: a later last release answers DETACHED, and its thread must see the node
+        // unlinked; it reads the flag in `release` or `upgrade`. Acquire: if the count is zero, this
+        // thread closes and comes after all uses.
+        let old = Count(self.0.fetch_or(DETACHED, Ordering::AcqRel));
+        if old.handles() != 0 || old.is_dead() {
+            return None;
+        }
+        // Whoever took the count to zero finds nothing in the table, and nobody revives it: ours.
+        //
+        // Relaxed: the flag is for the weak handles' `upgrade`, which only refuse.
+        self.0.fetch_or(DEAD, Ordering::Relaxed);
+        Some(old)
+    }
+
+    /// Hides a live entry from look-ups. `false` if it was hidden before.
+    pub(super) fn hide(&self) -> bool {
+        // Relaxed: nothing but the flag changes hands.
+        self.0.fetch_or(HIDDEN, Ordering::Relaxed) & HIDDEN == 0
+    }
+
+    /// Hides an entry that has no value yet; `false` if it has one by now.
+    pub(super) fn hide_building(&self) -> bool {
+        // Acquire: a failure means that the value is there and the caller goes on to read it; pairs
+        // with the Release in `finish_building`.
+        let mut seen = self.0.load(Ordering::Acquire);
+        while seen & BUILDING != 0 {
+            // Relaxed on success: nothing but the flag changes hands. Acquire on failure: as above.
+            match self.0.compare_exchange_weak(
+                seen,
+                seen | HIDDEN,
+                Ordering::Relaxed,
+                Ordering::Acquire,
+            ) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Publishes a value that was just built; `false` if the entry was given up meanwhile.
+    pub(super) fn finish_building(&self) -> bool {
+        // Relaxed: the compare-exchange decides.
+        let mut seen = self.0.load(Ordering::Relaxed);
+        while seen & HIDDEN == 0 {
+            // Release: pairs with the Acquire in `take`, `upgrade`, `hide_building` and `read`: who
+            // sees BUILDING gone sees the value. Relaxed on failure: the value is only compared.
+            match self.0.compare_exchange_weak(
+                seen,
+                seen & !BUILDING,
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Completes an entry that was given up.
+    pub(super) fn finish_hidden(&self) {
+        // Release: as in `finish_building`.
+        self.0.fetch_and(!BUILDING, Ordering::Release);
+    }
+
+    /// What the word says now.
+    pub(super) fn read(&self) -> Count {
+        // Acquire: pairs with the Release in `finish_building`.
+        Count(self.0.load(Ordering::Acquire))
+    }
+
+    /// Sets the number of handles, so that a test needn't make 2^39 of them.
+    #[cfg(test)]
+    pub(super) fn poke_handles(&self, handles: u64) {
+        let word = self.0.load(Ordering::Relaxed) & !HANDLES;
+        self.0
+            .store(word | handles << GENERATION_BITS, Ordering::Relaxed);
+    }
+}
+
+#[cold]
+fn take_slow(old: Count) -> Found {
+    if old.is_dead() {
+        // The number on a dead node means nothing, and the room up to the flags is out of reach: each
+        // finder helps to unlink the node before it looks again.
+        Found::Dead
+    } else if old.0 & HANDLES >= LIMIT {
+        overflow()
+    } else if old.is_hidden() {
+        Found::Hidden
+    } else if old.is_building() {
+        Found::Building
+    } else {
+        unreachable!("look-ups borrow the table, so none meets a detached node")
+    }
+}
+
+/// Aborts, as `Arc` does: going on would free a value that is in use.
+#[cold]
+fn overflow() -> ! {
+    eprintln!("hapax: too many handles of one value; were they leaked in a loop?");
+    std::process::abort()
+}

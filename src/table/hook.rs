@@ -1,0 +1,72 @@
+//! The drop hook of a table: set, replaced and cleared while threads use it.
+
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::count::Count;
+use super::node::{Node, Payload};
+use super::primitive::{AtomicBool, Ordering, Slot};
+
+/// A function that the user wants called with each value that dies, with its type erased.
+pub(crate) struct Hook(Box<dyn Fn(NonNull<Node>) + Send + Sync>);
+
+impl Hook {
+    /// # Safety
+    ///
+    /// It is called only with nodes that were built for `T`, while their value is alive.
+    pub(super) unsafe fn new<'a, T: ?Sized + Payload + 'a>(
+        f: impl Fn(&T) + Send + Sync + 'static,
+    ) -> Self {
+        type Erased<'a> = Box<dyn Fn(NonNull<Node>) + Send + Sync + 'a>;
+        // SAFETY: by the caller's promise.
+        let erased: Erased<'a> = Box::new(move |node| f(unsafe { &*T::value(node.cast()) }));
+        // SAFETY: the closure owns nothing but `f`, which is `'static`. Only its type mentions `T`, whose
+        // life may be shorter, and it isn't called any more when the values are gone.
+        Self(unsafe { std::mem::transmute::<Erased<'a>, Erased<'static>>(erased) })
+    }
+
+    /// Runs the user's function.
+    pub(super) fn call(&self, node: NonNull<Node>) {
+        (self.0)(node);
+    }
+}
+
+impl std::fmt::Debug for Hook {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Hook")
+    }
+}
+
+/// Where a table keeps its hook.
+#[derive(Debug)]
+pub(super) struct HookSlot {
+    /// Whether there is one: reading the slot costs two read-modify-writes, this a load.
+    set: AtomicBool,
+    slot: Slot<Hook>,
+}
+
+impl HookSlot {
+    pub(super) fn new() -> Self {
+        Self {
+            set: AtomicBool::new(false),
+            slot: Slot::new(),
+        }
+    }
+
+    pub(super) fn store(&self, hook: Option<Hook>) {
+        let set = hook.is_some();
+        self.slot.store(hook.map(Arc::new));
+        // Release: pairs with the Acquire in `load`; who sees the flag sees the hook.
+        self.set.store(set, Ordering::Release);
+    }
+
+    /// The hook for a value that was just closed, unless it never was a value.
+    #[inline]
+    pub(super) fn load(&self, closed: Count) -> Option<Arc<Hook>> {
+        // Acquire: pairs with the Release in `store`.
+        if !self.set.load(Ordering::Acquire) || closed.is_building() {
+            return None;
+        }
+        self.slot.load()
+    }
+}

@@ -1,0 +1,459 @@
+//! ESSAY
+
+mod buckets;
+mod close;
+mod count;
+mod counter;
+mod hook;
+mod link;
+mod node;
+mod pool;
+pub(crate) mod primitive;
+mod retire;
+mod side;
+mod splice;
+mod walk;
+
+use std::marker::PhantomData;
+use std::ops::ControlFlow;
+use std::ptr::{self, NonNull};
+
+use buckets::Buckets;
+use close::FirstPanic;
+use counter::Counter;
+use hook::{Hook, HookSlot};
+use node::Owner;
+use primitive::{AtomicPtr, AtomicU32, Ordering, maybe_const_fn};
+use splice::Spliced;
+use walk::Walk;
+
+pub(crate) use close::Ref;
+pub(crate) use count::Found;
+pub use node::Internable;
+pub(crate) use node::{Building, NewNode, Node, Payload, Seat};
+pub(crate) use retire::{Guard, flush, pin};
+pub(crate) use side::{Registration, SideRef};
+
+/// Entries a bucket holds on average before the table grows.
+const LOAD: usize = if cfg!(any(loom, miri)) { 1 } else { 2 };
+
+/// An odd constant, so that multiplying by it is a bijection; 2^64 over the golden ratio, so that it
+/// spreads its input over the top bits.
+const SPREAD: u64 = 0x9e37_79b9_7f4a_7c15;
+
+/// `SPREAD * UNSPREAD == 1`.
+const UNSPREAD: u64 = {
+    // Newton's iteration doubles the number of right bits each time, from the three of any odd number.
+    let mut inverse = SPREAD;
+    let mut round = 0;
+    while round < 5 {
+        inverse = inverse.wrapping_mul(2u64.wrapping_sub(SPREAD.wrapping_mul(inverse)));
+        round += 1;
+    }
+    inverse
+};
+
+const _: () = assert!(SPREAD.wrapping_mul(UNSPREAD) == 1);
+
+/// The order key of a hash: equal only for equal hashes, and good in its top bits also for a hasher that
+/// isn't.
+#[inline]
+fn key_of_hash(hash: u64) -> u64 {
+    hash.wrapping_mul(SPREAD)
+}
+
+/// The hash that has this order key.
+fn hash_of_key(key: u64) -> u64 {
+    key.wrapping_mul(UNSPREAD)
+}
+
+/// The part of a table that knows nothing of its values' type. Lives for ever, serves one owner after the
+/// other.
+#[derive(Debug)]
+pub(crate) struct Table {
+    buckets: Buckets,
+    /// How many owners this table has had. Invariant: below `GENERATIONS` while it has one.
+    generation: AtomicU32,
+    spliced: Spliced,
+    hook: HookSlot,
+    /// The next table in the pool.
+    below: AtomicPtr<Table>,
+    entries: Counter,
+}
+
+impl Table {
+    fn new() -> Self {
+        Self {
+            buckets: Buckets::new(),
+            generation: AtomicU32::new(0),
+            spliced: Spliced::new(),
+            hook: HookSlot::new(),
+            below: AtomicPtr::new(ptr::null_mut()),
+            entries: Counter::new(),
+        }
+    }
+
+    #[inline]
+    fn generation(&self) -> u32 {
+        // Acquire: pairs with the Release in `end_generation`; who sees that an owner is gone sees its
+        // nodes detached.
+        self.generation.load(Ordering::Acquire)
+    }
+
+    /// Says that the owner is gone. `false` if the table can't have another one.
+    fn end_generation(&self) -> bool {
+        // Relaxed: only the owner changes it.
+        let next = self.generation.load(Ordering::Relaxed) + 1;
+        // Release: pairs with the Acquire in `generation`.
+        self.generation.store(next, Ordering::Release);
+        next < count::GENERATIONS
+    }
+
+    /// Makes the table new again. Nobody else looks at more than its generation.
+    fn reset(&self) {
+        for level in Buckets::all_levels() {
+            if let Some(segment) = self.buckets.take_segment(level) {
+                // SAFETY: nobody looks at the words.
+                unsafe { segment.free() };
+            }
+        }
+        self.buckets.reset();
+        self.spliced.lower(0);
+        self.entries.reset();
+    }
+
+    /// Counts a new entry, and does what the table needs from its writers: grows it, links bucket words.
+    #[inline]
+    fn admit(&self, guard: &Guard) {
+        if self.entries.add() {
+            self.tend(guard);
+        }
+    }
+
+    #[cold]
+    fn tend(&self, guard: &Guard) {
+        let level = self.buckets.level();
+        if self.entries.sum() > level.words() * LOAD {
+            self.buckets.grow(level);
+        }
+        self.splice_ahead(guard);
+    }
+}
+
+/// A table of values of type `T` that is made when the first one comes.
+pub(crate) struct LazyTable<T: ?Sized + Payload> {
+    table: AtomicPtr<Table>,
+    /// Invariant in `T`: values go in and come out.
+    values: PhantomData<fn(&T) -> &T>,
+    owned: PhantomData<*const T>,
+}
+
+// SAFETY:
+// - `T: Send`, because teardown drops values wherever it runs.
+// - `T: Sync`, because handles on other threads may lead to the same values.
+unsafe impl<T: ?Sized + Payload + Send + Sync> Send for LazyTable<T> {}
+// SAFETY: as above; who shares the table gets handles from it.
+unsafe impl<T: ?Sized + Payload + Send + Sync> Sync for LazyTable<T> {}
+
+/// What a visitor of `search` says of an entry: that the search is over, or to go on behind it.
+pub(crate) type Verdict<R, T> = ControlFlow<R, Ref<T>>;
+
+/// What a search that may insert brings along: the seed of an entry, or the node made from it.
+pub(crate) enum Pending<V, T: ?Sized + Payload> {
+    Seed(V),
+    Node(NewNode<T>),
+}
+
+/// How a search that may insert ended.
+pub(crate) enum Outcome<V, R, T: ?Sized + Payload> {
+    /// The visitor had what it wanted. What was brought along is left over.
+    Met(R, Pending<V, T>),
+    Inserted(Ref<T>),
+}
+
+impl<T: ?Sized + Payload> LazyTable<T> {
+    maybe_const_fn! {
+        pub(crate) const fn new() -> Self {
+            Self {
+                table: AtomicPtr::new(ptr::null_mut()),
+                values: PhantomData,
+                owned: PhantomData,
+            }
+        }
+    }
+
+    #[inline]
+    pub(crate) fn get(&self) -> Option<&'static Table> {
+        // Acquire: pairs with the Release in `make`; who sees the table sees it ready.
+        //
+        // SAFETY: tables live for ever.
+        unsafe { self.table.load(Ordering::Acquire).as_ref() }
+    }
+
+    #[inline]
+    fn get_or_make(&self) -> &'static Table {
+        match self.get() {
+            Some(table) => table,
+            None => self.make(),
+        }
+    }
+
+    #[cold]
+    fn make(&self) -> &'static Table {
+        let table = pool::take();
+        let new = ptr::from_ref(table).cast_mut();
+        // Release: pairs with the Acquire in `get`. Acquire on failure: as in `get`.
+        match self.table.compare_exchange(
+            ptr::null_mut(),
+            new,
+            Ordering::Release,
+            Ordering::Acquire,
+        ) {
+            Ok(_) => table,
+            Err(other) => {
+                pool::put_back(table);
+                // SAFETY: somebody else's table, which lives for ever.
+                unsafe { &*other }
+            }
+        }
+    }
+
+    /// Visits the entries with a hash, until the visitor has what it wants.
+    ///
+    /// The visitor runs without a pin of ours, and owns a count on what it sees. It may run user code.
+    #[inline]
+    pub(crate) fn search<R>(
+        &self,
+        hash: u64,
+        mut visit: impl FnMut(Ref<T>, Found) -> Verdict<R, T>,
+    ) -> Option<R> {
+        let table = self.get()?;
+        let key = key_of_hash(hash);
+        let mut held = None;
+        loop {
+            let (entry, found) = table.next_entry(key, held.as_ref(), &pin()).ok()?;
+            match visit(entry, found) {
+                ControlFlow::Break(result) => return Some(result),
+                ControlFlow::Continue(entry) => held = Some(entry),
+            }
+        }
+    }
+
+    /// As `search`; if the visitor never has what it wants, `make` turns the seed into a node, which is
+    /// inserted.
+    ///
+    /// `make` is called at most once, without a pin of ours. Its node is dropped if another thread
+    /// inserts something meanwhile that satisfies the visitor.
+    #[inline]
+    pub(crate) fn search_or_insert<V, R>(
+        &self,
+        hash: u64,
+        seed: V,
+        mut visit: impl FnMut(&Pending<V, T>, Ref<T>, Found) -> Verdict<R, T>,
+        make: impl FnOnce(V, Seat) -> NewNode<T>,
+    ) -> Outcome<V, R, T> {
+        let table = self.get_or_make();
+        let key = key_of_hash(hash);
+        let mut held: Option<Ref<T>> = None;
+        let mut make = Some(make);
+        let mut pending = Pending::Seed(seed);
+        loop {
+            let guard = pin();
+            let mut end = match table.next_entry(key, held.as_ref(), &guard) {
+                Err(end) => end,
+                Ok((entry, found)) => {
+                    drop(guard);
+                    match visit(&pending, entry, found) {
+                        ControlFlow::Break(result) => return Outcome::Met(result, pending),
+                        ControlFlow::Continue(entry) => held = Some(entry),
+                    }
+                    continue;
+                }
+            };
+            pending = match pending {
+                Pending::Seed(seed) => {
+                    drop(guard);
+                    let make = make.take().expect("a seed becomes a node once");
+                    Pending::Node(make(seed, Seat { table, key }))
+                }
+                // Nothing can come in between: whoever links an equal key does it here.
+                Pending::Node(new) => match end.insert(new) {
+                    Err(new) => Pending::Node(new),
+                    Ok(node) => {
+                        // An entry without a value counts when it has one.
+                        if !node.count.read().is_building() {
+                            table.admit(&guard);
+                        }
+                        // SAFETY: a new node has one count, which is ours.
+                        let entry = unsafe { Ref::from_counted(NonNull::from(node)) };
+                        return Outcome::Inserted(entry);
+                    }
+                },
+            }
+        }
+    }
+}
+
+impl Table {
+    /// The next entry with this key behind `held`, or from the beginning, with a count taken on it; or
+    /// the place where such entries end.
+    #[inline]
+    fn next_entry<'g, T: ?Sized + Payload>(
+        &'static self,
+        key: u64,
+        held: Option<&'g Ref<T>>,
+        guard: &'g Guard,
+    ) -> Result<(Ref<T>, Found), Walk<'g>> {
+        let mut walk = match held {
+            None => Walk::new(self, key, guard),
+            Some(held) => Walk::behind(self, held.node(), guard),
+        };
+        while let Some(node) = walk.seek() {
+            match node.count.take() {
+                // Its closer may be far from unlinking it. Whoever finds it dead marks it, so that the
+                // walk unlinks it and goes on.
+                Found::Dead => {
+                    node.next.mark();
+                }
+                // SAFETY: we have taken a count, and the table's nodes are of type `T`.
+                found => return Ok((unsafe { Ref::from_counted(NonNull::from(node)) }, found)),
+            }
+        }
+        Err(walk)
+    }
+
+    /// The next live entry behind `held`, or the first one, in the order of the list.
+    fn next_live<T: ?Sized + Payload>(&'static self, held: Option<&Ref<T>>) -> Option<Ref<T>> {
+        let guard = pin();
+        let mut node = Walk::first_behind(self, held.map(Ref::node), &guard);
+        while let Some(met) = node {
+            if met.count.upgrade(true) {
+                // SAFETY: we have taken a count, and the table's nodes are of type `T`.
+                return Some(unsafe { Ref::from_counted(NonNull::from(met)) });
+            }
+            node = Walk::first_behind(self, Some(met), &guard);
+        }
+        None
+    }
+}
+
+impl<T: ?Sized + Payload> LazyTable<T> {
+    /// Publishes an entry whose value its caller has just built; `false` if it was given up meanwhile.
+    pub(crate) fn publish_built(&self, entry: &Ref<T>) -> bool {
+        let published = entry.node().finish_building();
+        if published && let Some(table) = self.get() {
+            table.admit(&pin());
+        }
+        published
+    }
+
+    /// The live entries.
+    pub(crate) fn entries(&self) -> Entries<'_, T> {
+        Entries {
+            table: self,
+            place: Place::Start,
+        }
+    }
+
+    pub(crate) fn len(&self) -> usize {
+        self.get().map_or(0, |table| table.entries.sum())
+    }
+
+    /// Entries that the buckets are meant for.
+    pub(crate) fn capacity(&self) -> usize {
+        self.get()
+            .map_or(0, |table| table.buckets.level().words() * LOAD)
+    }
+
+    /// Grows the table for so many entries in all, and links its bucket words.
+    pub(crate) fn reserve(&self, entries: usize) {
+        if entries == 0 {
+            return;
+        }
+        let table = self.get_or_make();
+        loop {
+            let level = table.buckets.level();
+            if level.words() * LOAD >= entries {
+                break;
+            }
+            table.buckets.grow(level);
+            // The memory can't be had, or the level is the last one.
+            if table.buckets.level() == level {
+                break;
+            }
+        }
+        table.splice_all(&pin());
+    }
+
+    /// Gives bucket words back that the present entries don't need.
+    pub(crate) fn shrink(&mut self) {
+        let Some(table) = self.get() else { return };
+        let guard = pin();
+        // Exclusive access: no one looks up or inserts.
+        for segment in table.unsplice(table.entries.sum().div_ceil(LOAD), &guard) {
+            // SAFETY: nobody can reach the words once the present pins are gone; the memory may be
+            // freed anywhere.
+            unsafe { guard.defer(move || segment.free()) };
+        }
+    }
+
+    /// Bytes of the table without its entries.
+    pub(crate) fn bytes(&self) -> usize {
+        self.get()
+            .map_or(0, |table| size_of::<Table>() + table.buckets.bytes())
+    }
+
+    pub(crate) fn set_hook(&self, f: impl Fn(&T) + Send + Sync + 'static) {
+        // SAFETY: the table calls it with its own nodes, while their values are alive.
+        let hook = unsafe { Hook::new::<T>(f) };
+        self.get_or_make().hook.store(Some(hook));
+    }
+
+    pub(crate) fn clear_hook(&self) {
+        if let Some(table) = self.get() {
+            table.hook.store(None);
+        }
+    }
+}
+
+impl<T: ?Sized + Payload> Drop for LazyTable<T> {
+    fn drop(&mut self) {
+        let Some(table) = self.get() else { return };
+        let mut panics = FirstPanic::default();
+        // SAFETY: the table was made for `T`; exclusive access.
+        unsafe { table.tear_down::<T>(&mut panics) };
+        panics.catch(|| table.hook.store(None));
+        pool::recycle(table);
+        panics.resume();
+    }
+}
+
+/// The live entries of a table, one after the other. Between two steps it holds nothing but a handle.
+pub(crate) struct Entries<'a, T: ?Sized + Payload> {
+    table: &'a LazyTable<T>,
+    place: Place<T>,
+}
+
+/// How far an iteration has come.
+enum Place<T: ?Sized + Payload> {
+    Start,
+    /// Behind this entry. Our own count on it keeps it linked.
+    Behind(Ref<T>),
+    End,
+}
+
+impl<T: ?Sized + Payload> Iterator for Entries<'_, T> {
+    type Item = Ref<T>;
+
+    fn next(&mut self) -> Option<Ref<T>> {
+        let table = self.table.get()?;
+        let next = match &self.place {
+            Place::Start => table.next_live(None),
+            Place::Behind(entry) => table.next_live(Some(entry)),
+            Place::End => None,
+        };
+        // The entry before goes here, which may run user code.
+        self.place = next.clone().map_or(Place::End, Place::Behind);
+        next
+    }
+}

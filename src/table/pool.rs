@@ -1,0 +1,99 @@
+//! Tables out of use. A table's memory is never given back to the allocator, so that a thread which still
+//! knows an old table may read its generation at any time.
+
+use std::ptr;
+
+use super::Table;
+use super::primitive::{AtomicPtr, Ordering, global};
+use super::retire::{Guard, pin};
+
+global! { static POOL: Pool = Pool::new() }
+
+/// A stack of tables.
+///
+/// A table comes back only after a grace period, and is taken under a pin. So a table that a taker sees
+/// on top can't leave and come back under it, and its `below` is what it was.
+struct Pool {
+    top: AtomicPtr<Table>,
+}
+
+impl Pool {
+    super::primitive::maybe_const_fn! {
+        const fn new() -> Self {
+            Self { top: AtomicPtr::new(ptr::null_mut()) }
+        }
+    }
+
+    fn take(&self, _guard: &Guard) -> Option<&'static Table> {
+        // Acquire: pairs with the Release in `put`; who takes a table sees it reset.
+        let mut top = self.top.load(Ordering::Acquire);
+        loop {
+            // SAFETY: tables live for ever.
+            let table: &'static Table = unsafe { top.as_ref()? };
+            // Relaxed: written before the Release in `put`.
+            let below = table.below.load(Ordering::Relaxed);
+            // Acquire on both: as above. The new top was put before this one, by a thread whose Release
+            // the chain of read-modify-writes on `top` carries on.
+            match self
+                .top
+                .compare_exchange(top, below, Ordering::Acquire, Ordering::Acquire)
+            {
+                Ok(_) => return Some(table),
+                Err(now) => top = now,
+            }
+        }
+    }
+
+    fn put(&self, table: &'static Table) {
+        // Relaxed: the compare-exchange decides.
+        let mut top = self.top.load(Ordering::Relaxed);
+        loop {
+            // Relaxed: published by the compare-exchange.
+            table.below.store(top, Ordering::Relaxed);
+            let new = ptr::from_ref(table).cast_mut();
+            // Release: pairs with the Acquire in `take`. Relaxed on failure: only compared.
+            match self
+                .top
+                .compare_exchange_weak(top, new, Ordering::Release, Ordering::Relaxed)
+            {
+                Ok(_) => return,
+                Err(now) => top = now,
+            }
+        }
+    }
+}
+
+/// A table that nobody uses: an old one, or a new one.
+pub(super) fn take() -> &'static Table {
+    if let Some(table) = POOL.take(&pin()) {
+        return table;
+    }
+    let table: &'static Table = Box::leak(Box::new(Table::new()));
+    table.buckets.settle();
+    table
+}
+
+/// Gives a table back that nobody has used.
+pub(super) fn put_back(table: &'static Table) {
+    // SAFETY: the function may run anywhere.
+    unsafe { pin().defer(move || POOL.put(table)) };
+}
+
+/// Gives an empty table back whose owner is gone. Late droppers may still be looking around in it.
+pub(super) fn recycle(table: &'static Table) {
+    if table.end_generation() {
+        // SAFETY: the function may run anywhere. After the grace period nobody who saw the old generation
+        // is left, and nobody who sees the new one looks further.
+        unsafe {
+            pin().defer(move || {
+                table.reset();
+                POOL.put(table);
+            });
+        }
+    } else {
+        // The generations of this table are used up: it stays unused for ever, with its header. That is
+        // one header in a million tables.
+        // SAFETY: as above.
+        unsafe { pin().defer(move || table.reset()) };
+    }
+}

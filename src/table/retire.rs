@@ -1,0 +1,316 @@
+//! When memory is given back: every call into crossbeam-epoch.
+//!
+//! A node that is unlinked may still be read by threads that were pinned before. Its memory waits for
+//! them. Nodes don't wait one by one: a thread collects what it retires in a *batch*, and a full batch
+//! is handed to the collector with one deferred function. That function frees nothing if it can help it.
+//! It flips the batch to READY, and the thread that retired the nodes frees them the next time it closes
+//! a batch: an allocator that frees where it allocated needs no locks for it.
+//!
+//! The life of a batch, after it was closed:
+//!
+//! ```text
+//! state    | meaning                                   | left by
+//! WAITING  | pins may still see its nodes              | the deferred function: to READY, or to FREED
+//!          |                                           |   if the owner leaves several lying about;
+//!          |                                           | the owner's exit: to ORPHANED
+//! READY    | nobody sees its nodes                     | the owner, which frees them
+//! FREED    | its nodes are freed, its shell isn't      | the owner, which uses the shell again
+//! ORPHANED | as WAITING, but its owner is gone         | the deferred function, which frees all
+//! ```
+//!
+//! The deferred function and the owner's exit each swap the state; whoever comes second frees.
+//! What a thread keeps: one open batch and a bounded number of READY ones, each bounded in nodes and in
+//! bytes. `flush` gives back those of the calling thread.
+
+use std::alloc::Layout;
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::mem;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
+use super::node::Node;
+use super::primitive::{AtomicU8, AtomicUsize, Ordering, local};
+
+/// Nodes in a batch.
+const BATCH_NODES: usize = if cfg!(any(loom, miri)) { 2 } else { 64 };
+
+/// Bytes in a batch, beyond which it is closed. A larger node closes its batch at once.
+const BATCH_BYTES: usize = 64 << 10;
+
+/// READY batches that may wait for their owner.
+const READY_BATCHES: usize = if cfg!(loom) { 1 } else { 4 };
+
+/// A pin: what was reachable at any moment of its life stays readable.
+#[derive(Debug)]
+pub(crate) struct Guard(crossbeam_epoch::Guard);
+
+/// Pins the calling thread.
+#[inline]
+pub(crate) fn pin() -> Guard {
+    Guard(crossbeam_epoch::pin())
+}
+
+impl Guard {
+    /// Lets go of everything seen so far, unless another pin of this thread is alive.
+    pub(crate) fn repin(&mut self) {
+        self.0.repin();
+    }
+
+    /// Calls a function when all present pins are gone, on some thread. It must not panic.
+    ///
+    /// # Safety
+    ///
+    /// The function may run on any thread, at any later time.
+    pub(super) unsafe fn defer(&self, f: impl FnOnce()) {
+        // SAFETY: as for the caller.
+        unsafe { self.0.defer_unchecked(f) };
+    }
+}
+
+/// Memory of a dead, unlinked node.
+struct Retired {
+    node: NonNull<Node>,
+    layout: Layout,
+}
+
+impl Retired {
+    /// # Safety
+    ///
+    /// Nobody can reach the node any more, and its value is gone.
+    unsafe fn free(self) {
+        // SAFETY: the header is alive until the memory goes.
+        unsafe { self.node.as_ref() }.liveness.end();
+        // SAFETY: allocated with this layout.
+        unsafe { std::alloc::dealloc(self.node.as_ptr().cast(), self.layout) };
+    }
+}
+
+const WAITING: u8 = 0;
+const READY: u8 = 1;
+const FREED: u8 = 2;
+const ORPHANED: u8 = 3;
+
+struct Batch {
+    state: AtomicU8,
+    nodes: Vec<Retired>,
+    bytes: usize,
+    /// READY batches of the owner.
+    ready: Arc<AtomicUsize>,
+}
+
+impl Batch {
+    #[cold]
+    fn new(ready: &Arc<AtomicUsize>) -> Box<Self> {
+        Box::new(Self {
+            state: AtomicU8::new(WAITING),
+            nodes: Vec::with_capacity(BATCH_NODES),
+            bytes: 0,
+            ready: ready.clone(),
+        })
+    }
+}
+
+/// # Safety
+///
+/// As for `Retired::free`, for all nodes.
+unsafe fn free_all(nodes: &mut Vec<Retired>) {
+    for retired in nodes.drain(..) {
+        // SAFETY: as for the caller.
+        unsafe { retired.free() };
+    }
+}
+
+/// A closed batch, shared by its owner and the deferred function.
+#[derive(Clone, Copy)]
+struct Closed(NonNull<Batch>);
+
+impl Closed {
+    /// The deferred function: all pins that could see the nodes are gone.
+    ///
+    /// # Safety
+    ///
+    /// Called once, by the collector.
+    unsafe fn grace_passed(self) {
+        let batch = self.0.as_ptr();
+        // SAFETY: the batch is alive until the second of the two has left it, and this is one of them.
+        let (state, ready) = unsafe { (&(*batch).state, (*batch).ready.clone()) };
+        // Relaxed: a bound that need not be exact.
+        if ready.fetch_add(1, Ordering::Relaxed) < READY_BATCHES {
+            // AcqRel. Release: pairs with the Acquire in `poll`; the owner frees after all readers.
+            // Acquire: pairs with the Release of the owner's exit.
+            if state.swap(READY, Ordering::AcqRel) == ORPHANED {
+                // SAFETY: the owner is gone, so the batch is ours.
+                unsafe { self.free() };
+            }
+            return;
+        }
+        ready.fetch_sub(1, Ordering::Relaxed);
+        // The owner doesn't keep up; perhaps it sleeps. Its nodes are freed here.
+        //
+        // SAFETY: the owner leaves a WAITING or ORPHANED batch alone but for its state, and no pin can
+        // see the nodes.
+        unsafe { free_all(&mut (*batch).nodes) };
+        // AcqRel: as above; the owner uses the shell after we have emptied it.
+        if state.swap(FREED, Ordering::AcqRel) == ORPHANED {
+            // SAFETY: the owner is gone, so the batch is ours.
+            unsafe { self.free() };
+        }
+    }
+
+    /// Takes the batch back if its grace period is over, with its nodes freed.
+    ///
+    /// # Safety
+    ///
+    /// Called by the owner, which forgets the batch when it gets it back.
+    unsafe fn poll(self) -> Option<Box<Batch>> {
+        // SAFETY: the batch is alive until its owner takes it back.
+        let state = unsafe { &(*self.0.as_ptr()).state };
+        // Acquire: pairs with the Release in `grace_passed`.
+        match state.load(Ordering::Acquire) {
+            WAITING => None,
+            READY => {
+                // SAFETY: READY gives the batch to its owner.
+                let mut batch = unsafe { Box::from_raw(self.0.as_ptr()) };
+                batch.ready.fetch_sub(1, Ordering::Relaxed);
+                // SAFETY: the grace period is over.
+                unsafe { free_all(&mut batch.nodes) };
+                Some(batch)
+            }
+            // SAFETY: FREED gives the batch to its owner.
+            _ => Some(unsafe { Box::from_raw(self.0.as_ptr()) }),
+        }
+    }
+
+    /// Leaves the batch to the deferred function.
+    ///
+    /// # Safety
+    ///
+    /// Called by the owner, which forgets the batch.
+    unsafe fn orphan(self) {
+        // SAFETY: the batch is alive until its owner leaves it.
+        let state = unsafe { &(*self.0.as_ptr()).state };
+        // AcqRel: as in `grace_passed`; whoever comes second sees what the first did.
+        if state.swap(ORPHANED, Ordering::AcqRel) != WAITING {
+            // SAFETY: the deferred function was here and left the batch to its owner.
+            unsafe { self.free() };
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The grace period is over, and the batch is the caller's.
+    unsafe fn free(self) {
+        // SAFETY: `close` made it from a box.
+        let mut batch = unsafe { Box::from_raw(self.0.as_ptr()) };
+        // SAFETY: the grace period is over.
+        unsafe { free_all(&mut batch.nodes) };
+    }
+}
+
+/// What a thread has retired.
+struct Retirement {
+    open: Option<Box<Batch>>,
+    closed: VecDeque<Closed>,
+    /// READY batches of this thread.
+    ready: Option<Arc<AtomicUsize>>,
+}
+
+local! {
+    static RETIREMENT: RefCell<Retirement> = RefCell::new(Retirement {
+        open: None,
+        closed: VecDeque::new(),
+        ready: None,
+    })
+}
+
+/// Calls `f` unless the thread-locals of this thread are gone, or this is a call from within its own
+/// allocator.
+fn with_retirement(f: impl FnOnce(&mut Retirement)) {
+    let _ = RETIREMENT.try_with(|cell| {
+        if let Ok(mut mine) = cell.try_borrow_mut() {
+            f(&mut mine);
+        }
+    });
+}
+
+impl Retirement {
+    fn push(&mut self, retired: Retired) {
+        let ready = &mut self.ready;
+        let batch = self
+            .open
+            .get_or_insert_with(|| Batch::new(ready.get_or_insert_default()));
+        batch.bytes += retired.layout.size();
+        batch.nodes.push(retired);
+        if batch.nodes.len() == BATCH_NODES || batch.bytes >= BATCH_BYTES {
+            self.close();
+        }
+    }
+
+    /// Hands the open batch to the collector and frees the oldest ones, if their time has come.
+    #[cold]
+    fn close(&mut self) {
+        if let Some(batch) = self.open.take() {
+            let batch = Closed(NonNull::from(Box::leak(batch)));
+            self.closed.push_back(batch);
+            let guard = crossbeam_epoch::pin();
+            // SAFETY: the nodes were unlinked before they were retired. The function runs once and
+            // touches nothing of this thread but the batch and what the batch owns.
+            unsafe { guard.defer_unchecked(move || batch.grace_passed()) };
+            // Otherwise it would wait in a bag of this thread until that is full of others.
+            guard.flush();
+        }
+        while let Some(&oldest) = self.closed.front() {
+            // SAFETY: this is the owner, and forgets what it gets.
+            let Some(mut batch) = (unsafe { oldest.poll() }) else {
+                break;
+            };
+            self.closed.pop_front();
+            // Relaxed: nobody else knows the batch.
+            batch.state.store(WAITING, Ordering::Relaxed);
+            batch.bytes = 0;
+            self.open = Some(batch);
+        }
+    }
+}
+
+impl Drop for Retirement {
+    fn drop(&mut self) {
+        self.close();
+        for batch in mem::take(&mut self.closed) {
+            // SAFETY: this is the owner, and forgets it.
+            unsafe { batch.orphan() };
+        }
+    }
+}
+
+/// Gives the memory of a dead node back once no pin can see it.
+///
+/// # Safety
+///
+/// The node is unlinked, its value is gone, `layout` is its own, and it is retired once.
+pub(super) unsafe fn retire(node: NonNull<Node>, layout: Layout) {
+    let mut retired = Some(Retired { node, layout });
+    with_retirement(|mine| mine.push(retired.take().expect("it is there")));
+    if let Some(retired) = retired {
+        retire_alone(retired);
+    }
+}
+
+/// The thread-locals of this thread are gone, or this is a call from within its own allocator.
+#[cold]
+fn retire_alone(retired: Retired) {
+    let guard = pin();
+    // SAFETY: the node is unlinked, and its memory may be freed anywhere.
+    unsafe { guard.defer(move || retired.free()) };
+}
+
+/// Hands over what this thread has retired so far, and frees what can be freed by now.
+pub(crate) fn flush() {
+    // Three rounds: the epoch must advance twice after the hand-over.
+    for _ in 0..3 {
+        with_retirement(Retirement::close);
+        crossbeam_epoch::pin().flush();
+    }
+    with_retirement(Retirement::close);
+}

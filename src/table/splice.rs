@@ -1,0 +1,145 @@
+//! Linking bucket words into the list, ahead of their need.
+//!
+//! A word that isn't linked costs its readers a longer way from an ancestor, nothing else. So readers
+//! never splice. Writers do, a few words at a time in the order of the words' index, through one shared
+//! cursor: the words of a new level are all linked long before the next level is due, and a table that
+//! stopped growing soon has all its shortcuts.
+
+use super::buckets::{Buckets, Segment};
+use super::primitive::{AtomicUsize, Ordering};
+use super::retire::Guard;
+use super::walk::Walk;
+use super::{Table, link::AtomicLink, link::Target};
+
+/// Words that a writer links at a time.
+const STRIDE: usize = if cfg!(any(loom, miri)) { 1 } else { 16 };
+
+/// The index below which all words are linked or being linked.
+#[derive(Debug)]
+pub(super) struct Spliced(AtomicUsize);
+
+impl Spliced {
+    pub(super) fn new() -> Self {
+        Self(AtomicUsize::new(0))
+    }
+
+    /// Claims the next few indices below `end`. Levels are whole strides, so none is left out.
+    fn claim(&self, end: usize) -> Option<std::ops::Range<usize>> {
+        // Relaxed throughout: the number only hands out work; each word has its own claim.
+        let mut first = self.0.load(Ordering::Relaxed);
+        while first < end {
+            let next = first + STRIDE;
+            match self
+                .0
+                .compare_exchange_weak(first, next, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return Some(first..next),
+                Err(now) => first = now,
+            }
+        }
+        None
+    }
+
+    /// Whether words below `end` are left.
+    #[inline]
+    pub(super) fn lags(&self, end: usize) -> bool {
+        // Relaxed: a hint.
+        self.0.load(Ordering::Relaxed) < end
+    }
+
+    /// Forgets words from `end` on. Not while others splice.
+    pub(super) fn lower(&self, end: usize) {
+        // Relaxed: only writers read it, and there are none.
+        self.0
+            .store(end.min(self.0.load(Ordering::Relaxed)), Ordering::Relaxed);
+    }
+}
+
+impl Table {
+    /// Links the next few words, if some are left.
+    #[cold]
+    pub(super) fn splice_ahead(&self, guard: &Guard) {
+        if let Some(indices) = self.spliced.claim(self.buckets.level().words()) {
+            for index in indices {
+                self.splice(index, guard);
+            }
+        }
+    }
+
+    /// Links all words of the current level.
+    pub(super) fn splice_all(&self, guard: &Guard) {
+        while self.spliced.lags(self.buckets.level().words()) {
+            self.splice_ahead(guard);
+        }
+    }
+
+    /// Links one word, if nobody else does.
+    fn splice(&self, index: usize, guard: &Guard) {
+        // The root is linked from the start.
+        let Some((word, order)) = self.buckets.indexed(index) else {
+            return;
+        };
+        // Nobody waits for the claimer: until the word is linked, others begin at an ancestor.
+        if !word.claim() {
+            return;
+        }
+        // The walk can't begin at the word itself, which is BUSY. It stops where the run of the key
+        // `order` ends, or at the first node of that run: a word sorts before the nodes with its key.
+        let mut walk = Walk::new(self, order, guard);
+        loop {
+            walk.seek();
+            if walk.insert_word(word) {
+                break;
+            }
+        }
+        word.clear_busy();
+    }
+
+    /// Unlinks the words that a table of about `words` buckets doesn't need and answers their segments,
+    /// which nobody can reach any more once all present pins are gone.
+    ///
+    /// Not while others insert. Droppers may be at work: they see each word deleted as a node is.
+    pub(super) fn unsplice(&self, words: usize, guard: &Guard) -> Vec<Segment> {
+        let level = self.buckets.begin_shrink(words);
+        self.spliced.lower(level.words());
+        let segments = Buckets::levels_beyond(level)
+            .filter_map(|deep| self.remove_level(deep, guard))
+            .collect();
+        self.buckets.end_shrink();
+        segments
+    }
+
+    fn remove_level(&self, level: u32, guard: &Guard) -> Option<Segment> {
+        for index in 1 << (level - 1)..1usize << level {
+            let (word, order) = self.buckets.indexed(index)?;
+            if !word.is_unclaimed() {
+                // MARK, then unlink by a walk that comes past: it unlinks what is marked.
+                word.mark();
+                Walk::new(self, order, guard).seek();
+            }
+        }
+        self.buckets.take_segment(level)
+    }
+
+    /// Removes the first item of the list. Only teardown does.
+    pub(super) fn pop_first<'g>(&'g self, _guard: &'g Guard) -> Option<Target<'g>> {
+        let root = self.buckets.root();
+        let mut next = root.load();
+        loop {
+            // SAFETY: read with Acquire from the root, under the caller's pin.
+            let target = unsafe { next.target() };
+            let behind: &AtomicLink = match target {
+                Target::Node(node) => &node.next,
+                Target::Word(word) => word,
+                Target::End => return None,
+            };
+            // A dropper may stand behind the item and unlink what follows: the mark makes it fail.
+            let frozen = behind.mark();
+            match root.swing(next, frozen) {
+                Ok(_) => return Some(target),
+                // A dropper unlinked the item for us, or what stood there before.
+                Err(now) => next = now,
+            }
+        }
+    }
+}
