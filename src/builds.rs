@@ -11,13 +11,18 @@
 //! count on its node, so the address that stands here is not used again meanwhile; a builder leaves the
 //! registry before it gives its count back.
 
+#![allow(
+    clippy::borrow_deref_ref,
+    reason = "the registry is a reference here and an `Arc` under loom"
+)]
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::table::primitive::{Condvar, Mutex, global, lock, thread_number, wait};
 use crate::table::{Building, Node};
 
-global! { static BUILDS: Mutex<Builds> = Mutex::new(Builds::new()) }
+global! { fn registry() -> Mutex<Builds> = Mutex::new(Builds::new()) }
 
 struct Builds {
     /// By the node's address.
@@ -71,13 +76,14 @@ pub(crate) struct Claim(usize);
 impl Claim {
     /// Claims a node that nobody else knows yet.
     pub(crate) fn of_new(node: usize) -> Self {
-        lock(&BUILDS).claim(node)
+        lock(&*registry()).claim(node)
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        if let Some(builder) = lock(&BUILDS).builders.remove(&self.0) {
+        let builder = lock(&*registry()).builders.remove(&self.0);
+        if let Some(builder) = builder {
             builder.gone.notify_all();
         }
     }
@@ -99,7 +105,8 @@ pub(crate) enum Waited {
 pub(crate) fn wait_for(node: &Node) -> Waited {
     let address = std::ptr::from_ref(node).addr();
     let me = thread_number();
-    let mut builds = lock(&BUILDS);
+    let registry = registry();
+    let mut builds = lock(&*registry);
     loop {
         match node.building() {
             Building::Done => return Waited::Built,
@@ -121,7 +128,9 @@ pub(crate) fn wait_for(node: &Node) -> Waited {
 
 /// Lets those who wait for an entry look again.
 pub(crate) fn wake(node: &Node) {
-    if let Some(builder) = lock(&BUILDS).builders.get(&std::ptr::from_ref(node).addr()) {
+    let registry = registry();
+    let builds = lock(&*registry);
+    if let Some(builder) = builds.builders.get(&std::ptr::from_ref(node).addr()) {
         builder.gone.notify_all();
     }
 }

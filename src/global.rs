@@ -68,16 +68,10 @@ macro_rules! global_interner {
     };
 }
 
-#[cfg(not(loom))]
-mod built_in {
-    use std::ffi::OsStr;
-    use std::path::Path;
-
-    global_interner!(str);
-    global_interner!([u8]);
-    global_interner!(OsStr);
-    global_interner!(Path);
-}
+global_interner!(str);
+global_interner!([u8]);
+global_interner!(OsStr);
+global_interner!(Path);
 
 impl<T: ?Sized + Global> Interned<T> {
     /// The one instance of a value in its type's [global](Global) interner.
@@ -108,10 +102,7 @@ impl<'a, T: Global + Clone> From<&'a T> for Interned<T> {
 
 macro_rules! from {
     ($($type:ty: $($form:ty),*;)*) => {$($(
-        impl From<$form> for Interned<$type>
-        where
-            $type: Global,
-        {
+        impl From<$form> for Interned<$type> {
             fn from(value: $form) -> Self {
                 Self::new(value)
             }
@@ -126,10 +117,7 @@ from! {
     Path: &Path, PathBuf, Box<Path>, Cow<'_, Path>;
 }
 
-impl FromStr for Interned<str>
-where
-    str: Global,
-{
+impl FromStr for Interned<str> {
     type Err = Infallible;
 
     fn from_str(value: &str) -> Result<Self, Infallible> {

@@ -79,6 +79,8 @@
 //! [crossbeam-epoch]: https://docs.rs/crossbeam-epoch
 
 mod builds;
+// Under loom there are no constant constructors, and so no statics.
+#[cfg(not(loom))]
 mod global;
 mod handle;
 mod hasher;
@@ -88,12 +90,13 @@ mod interner;
 mod map;
 mod memory;
 mod pinned;
-#[cfg(feature = "serde")]
+#[cfg(all(feature = "serde", not(loom)))]
 mod serde;
 #[cfg(feature = "arc-swap")]
 mod swap;
 mod table;
 
+#[cfg(not(loom))]
 pub use global::Global;
 pub use handle::{Interned, WeakInterned};
 pub use hasher::RandomState;
@@ -106,3 +109,13 @@ pub use pinned::Pinned;
 #[cfg(feature = "arc-swap")]
 pub use swap::Pointee;
 pub use table::Internable;
+
+/// What the models of `loom-tests` need and nobody else.
+#[cfg(loom)]
+#[doc(hidden)]
+pub mod model {
+    /// Does what thread exit does. To be called at the end of each thread of a model.
+    pub fn end_thread() {
+        crate::table::end_thread();
+    }
+}

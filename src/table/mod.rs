@@ -31,6 +31,8 @@ pub(crate) use close::Ref;
 pub(crate) use count::Found;
 pub use node::Internable;
 pub(crate) use node::{Building, NewNode, Node, Payload, Seat};
+#[cfg(loom)]
+pub(crate) use retire::end_thread;
 pub(crate) use retire::{Guard, flush, pin};
 pub(crate) use side::{Registration, SideRef};
 

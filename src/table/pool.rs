@@ -7,7 +7,7 @@ use super::Table;
 use super::primitive::{AtomicPtr, Ordering, global};
 use super::retire::{Guard, pin};
 
-global! { static POOL: Pool = Pool::new() }
+global! { fn pool() -> Pool = Pool::new() }
 
 /// A stack of tables.
 ///
@@ -24,6 +24,7 @@ impl Pool {
         }
     }
 
+    /// Takes the table on top.
     fn take(&self, _guard: &Guard) -> Option<&'static Table> {
         // Acquire: pairs with the Release in `put`; who takes a table sees it reset.
         let mut top = self.top.load(Ordering::Acquire);
@@ -42,6 +43,16 @@ impl Pool {
                 Err(now) => top = now,
             }
         }
+    }
+
+    #[cfg(loom)]
+    fn take_exclusive(&mut self) -> Option<&'static Table> {
+        let top = self.top.load(Ordering::Relaxed);
+        // SAFETY: tables live until their pool ends.
+        let table: &'static Table = unsafe { top.as_ref()? };
+        self.top
+            .store(table.below.load(Ordering::Relaxed), Ordering::Relaxed);
+        Some(table)
     }
 
     fn put(&self, table: &'static Table) {
@@ -63,9 +74,20 @@ impl Pool {
     }
 }
 
+/// Models make their tables by the million.
+#[cfg(loom)]
+impl Drop for Pool {
+    fn drop(&mut self) {
+        while let Some(table) = self.take_exclusive() {
+            // SAFETY: `take` got it from a box, and the model is over.
+            drop(unsafe { Box::from_raw(ptr::from_ref(table).cast_mut()) });
+        }
+    }
+}
+
 /// A table that nobody uses: an old one, or a new one.
 pub(super) fn take() -> &'static Table {
-    if let Some(table) = POOL.take(&pin()) {
+    if let Some(table) = pool().take(&pin()) {
         return table;
     }
     let table: &'static Table = Box::leak(Box::new(Table::new()));
@@ -75,19 +97,21 @@ pub(super) fn take() -> &'static Table {
 
 /// Gives a table back that nobody has used.
 pub(super) fn put_back(table: &'static Table) {
+    let pool = pool();
     // SAFETY: the function may run anywhere.
-    unsafe { pin().defer(move || POOL.put(table)) };
+    unsafe { pin().defer(move || pool.put(table)) };
 }
 
 /// Gives an empty table back whose owner is gone. Late droppers may still be looking around in it.
 pub(super) fn recycle(table: &'static Table) {
     if table.end_generation() {
+        let pool = pool();
         // SAFETY: the function may run anywhere. After the grace period nobody who saw the old generation
         // is left, and nobody who sees the new one looks further.
         unsafe {
             pin().defer(move || {
                 table.reset();
-                POOL.put(table);
+                pool.put(table);
             });
         }
     } else {

@@ -107,9 +107,14 @@ mod inner {
     }
     pub(crate) use local;
 
+    /// Defines an accessor of a value that the whole process shares.
     macro_rules! global {
-        (static $name:ident: $type:ty = $value:expr) => {
-            static $name: $type = $value;
+        (fn $name:ident() -> $type:ty = $value:expr) => {
+            #[inline]
+            fn $name() -> &'static $type {
+                static GLOBAL: $type = $value;
+                &GLOBAL
+            }
         };
     }
     pub(crate) use global;
@@ -207,9 +212,15 @@ mod inner {
     }
     pub(crate) use local;
 
+    /// Statics of a model end with it, and deferred functions may run later: so this one is shared.
     macro_rules! global {
-        (static $name:ident: $type:ty = $value:expr) => {
-            loom::lazy_static! { static ref $name: $type = $value; }
+        (fn $name:ident() -> $type:ty = $value:expr) => {
+            fn $name() -> std::sync::Arc<$type> {
+                loom::lazy_static! {
+                    static ref GLOBAL: std::sync::Arc<$type> = std::sync::Arc::new($value);
+                }
+                GLOBAL.clone()
+            }
         };
     }
     pub(crate) use global;
@@ -237,7 +248,7 @@ mod inner {
     }
 }
 
-global! { static THREADS: AtomicU64 = AtomicU64::new(1) }
+global! { fn threads() -> AtomicU64 = AtomicU64::new(1) }
 local! { static NUMBER: std::cell::Cell<u64> = std::cell::Cell::new(0) }
 
 /// A number for the calling thread: never 0, never used again.
@@ -246,7 +257,7 @@ pub(crate) fn thread_number() -> u64 {
     NUMBER.with(|number| match number.get() {
         // Relaxed: each caller gets another number, that is all.
         0 => {
-            number.set(THREADS.fetch_add(1, Ordering::Relaxed));
+            number.set(threads().fetch_add(1, Ordering::Relaxed));
             number.get()
         }
         known => known,

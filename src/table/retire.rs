@@ -274,14 +274,31 @@ impl Retirement {
     }
 }
 
-impl Drop for Retirement {
-    fn drop(&mut self) {
+impl Retirement {
+    /// Leaves everything to the collector.
+    fn end(&mut self) {
         self.close();
+        self.open = None;
         for batch in mem::take(&mut self.closed) {
             // SAFETY: this is the owner, and forgets it.
             unsafe { batch.orphan() };
         }
     }
+}
+
+/// At thread exit. loom ends the thread-locals of a thread in random order, which no model survives that
+/// has two of them at work; there it's the model that calls `end_thread`.
+#[cfg(not(loom))]
+impl Drop for Retirement {
+    fn drop(&mut self) {
+        self.end();
+    }
+}
+
+/// What thread exit does outside of models.
+#[cfg(loom)]
+pub(crate) fn end_thread() {
+    with_retirement(Retirement::end);
 }
 
 /// Gives the memory of a dead node back once no pin can see it.
