@@ -1,4 +1,157 @@
-//! ESSAY
+//! The table: a lock-free hash table of weak links, and the protocol that everything else stands on.
+//!
+//! # Goals
+//!
+//! In order: no value is used after its end, and none is kept beyond it. Nobody waits for anybody. A hit
+//! costs one shared write, the count's, and allocates nothing. A value that comes and goes costs few
+//! read-modify-writes. Growing moves nothing. Given up for this: the table doesn't shrink under sharing, and
+//! the memory of dead nodes waits for pinned readers.
+//!
+//! # Layout
+//!
+//! All nodes of a table hang in one list, ordered by key. A *bucket word* is a shortcut into it: a link that
+//! hangs in the list itself, in front of the nodes of its bucket (Shalev and Shavit, *Split-Ordered Lists:
+//! Lock-Free Extensible Hash Tables*, 2006; the list is Michael's, *High Performance Dynamic Lock-Free Hash
+//! Tables and List-Based Sets*, 2002).
+//!
+//! ```text
+//!  root ──▶ node ──▶ node ──▶ word ──▶ node ──▶ word ──▶ word ──▶ node ──▶ node ──▶ end
+//!  bucket 0                   bucket 1          bucket 2 bucket 3
+//! ```
+//!
+//! | file | concept |
+//! |---|---|
+//! | `link.rs` | the packed link word: target, MARK, BUCKET, BUSY |
+//! | `count.rs` | the packed count word and its state table |
+//! | `node.rs` | the heap node: header, and behind it the value |
+//! | `buckets.rs` | where bucket words lie, which of them there are |
+//! | `walk.rs` | the one loop that goes through the list |
+//! | `splice.rs` | linking bucket words, unlinking them, taking the list apart |
+//! | `close.rs` | the last release, and what runs then |
+//! | `side.rs`, `hook.rs` | weak handles and callbacks; the drop hook |
+//! | `retire.rs`, `pool.rs` | when memory is used again: nodes, tables |
+//! | `counter.rs` | the number of entries |
+//! | `primitive.rs` | the only switch between `std` and loom |
+//!
+//! The **order key** of a value is its hash times an odd constant: a bijection, so that equal keys mean equal
+//! hashes, and top bits that are good enough to choose a bucket by, whatever the hasher. Nodes with equal
+//! keys form a *run*. A word sorts before the nodes with its key.
+//!
+//! The table itself has no type parameter. `LazyTable<T>`, below, is what an interner or a map owns: a
+//! pointer to a table, made when the first value comes, and the type of its values.
+//!
+//! # An entry's life
+//!
+//! *Linked*, with one handle, at the end of its key's run. *Live* while it has handles. At zero handles it is
+//! *dying*: a finder may still revive it. *Closed* when somebody has moved its count from zero to DEAD, which
+//! it never leaves. Then MARKed, unlinked, destroyed, retired, and freed when no pin can see it. The table in
+//! `count.rs` has all states.
+//!
+//! # Operations
+//!
+//! **Find** (`LazyTable::search`). 1. Pin. 2. Begin at the bucket's word and walk to the first node with the
+//! key. 3. Take a count on it, by addition. What comes back says what it is worth: live, hidden, building, or
+//! dead. 4. If dead: MARK it, walk on (which unlinks it). Nobody waits for the dying one. 5. Otherwise unpin,
+//! and only then compare contents: no reader looks at a value that it doesn't own, and no pin is held while
+//! user code runs. 6. Not the one: pin again and go on *behind* it. It is held, so it is linked and its place
+//! is still in the run. Then give its count back.
+//!
+//! **Insert** (`LazyTable::search_or_insert`). As find; where the run ends, unpin, build the node, and look
+//! again. Where the run ends now, link it with one compare-exchange on the last link. Whoever links an equal
+//! key does so at the end of the run, so two of them meet at the same link, and the second finds the first.
+//! What was seen earlier in the run stays no match: contents don't change, DEAD and HIDDEN are for ever.
+//!
+//! **Walk** (`Walk::seek`). Harris's rule: a holder is MARKed before it is unlinked, and nobody changes a
+//! marked link, so nothing can be linked behind what is going. Every walk unlinks what it finds marked. A
+//! compare-exchange that fails shows what the link says instead; if that is marked, the walk begins again.
+//! A walk may stop at a word, without touching it, if it has met its key (words sort before their key's
+//! nodes), or if it began at its own bucket's word and the table's level, read again after the link, is what
+//! it was: then no deeper word is linked in between. In all other cases the word's address says what it
+//! sorts before. A walk never begins at a word that is BUSY or MARKed, but at an ancestor.
+//!
+//! **Release** (`Ref::drop`). 1. Read key, table and generation, while the count is held. 2. Subtract. Not the
+//! last: done, without a pin. 3. The last: *the node must not be touched*. Before the next instruction another
+//! thread may have revived it, released it, closed it and freed it. 4. Pin; if the table's generation is
+//! another, its teardown has closed the node, or left it to somebody. 5. Search for the address (comparing
+//! pointers, not looking through them) in the key's run. Not there: somebody else has closed it. 6. Compare and
+//! exchange 0 for DEAD on what is there. If that fails, somebody has revived it and owes the next release.
+//! If it succeeds, this thread is the *closer*. It may be closing another node than the one that it released,
+//! which came to lie at the same address with the same key: then that had no handles either, and its own
+//! dropper will find nothing. 7. The closer MARKs and unlinks; if its compare-exchange fails, it walks past
+//! the place once more, which unlinks. 8. It takes drop hook and side record, unpins, and runs hook,
+//! destructor and callbacks, each even if one before it panicked. The table's header is not touched any more:
+//! the destructor may drop the interner. 9. The memory is retired.
+//!
+//! A destructor may drop other last handles. Their entries go at once. Their values too, except those of a
+//! table of which this thread is destroying a value already: they queue on that frame. So the stack is as deep
+//! as there are tables, and no value outlives the frame it might borrow from.
+//!
+//! **Remove** (maps). Sets HIDDEN, holding a count. The node stays linked until its last handle goes, because
+//! that release will search for it. Finders give their count back in the ordinary way and look on.
+//!
+//! **Build** (`WeakMap::get_or_init`). The key is linked in a node that is BUILDING. Finders skip it, or wait
+//! (`builds.rs`), or give it up: BUILDING to BUILDING and HIDDEN, one compare-exchange against the builder's,
+//! which clears BUILDING.
+//!
+//! **Grow**. Install the next segment, zeroed; then raise the level. **Splice** a word: claim it, 0 to BUSY; walk
+//! to its place from an ancestor; let it lead to what comes there; link it by compare-exchange; clear BUSY, by
+//! a read-modify-write, since others may have linked something behind it meanwhile. Nobody waits for the
+//! claimer. Readers don't splice.
+//!
+//! **Shrink** (exclusive; only droppers may be there). Lower the level, SHRINKING: from here on no walk trusts
+//! the level. MARK and unlink the words of deeper levels, as if they were nodes. Clear SHRINKING. Retire the
+//! segments. The level counts its shrinks, so that no walk takes a later level for its own.
+//!
+//! **Tear down** (exclusive; droppers and weak handles may be there). Take the first item off the list until
+//! there is none: MARK, unlink, then set DETACHED. If that found a count of zero that is not DEAD, its dropper
+//! will find nothing in the list, and the teardown closes it. Nodes with handles live on; the release that
+//! takes a detached count to zero closes without pin or search, because nobody else can: weak handles refuse
+//! to revive it. When the list is empty, raise the generation, and give the table back after a grace period.
+//!
+//! # Orderings
+//!
+//! | field | written | read | makes visible |
+//! |---|---|---|---|
+//! | link | `swing` Release, `clear_busy` Release, `mark` Acquire | `load` Acquire, failed `swing` Acquire | the item that is linked, and all it leads to |
+//! | count, up | `take` Acquire, `upgrade` Acquire, `clone_handle` Relaxed | | a value that was built after its node was linked (with `finish_building` Release) |
+//! | count, down | `release` Release | `try_close`, `unwrap`, `detach`, detached `release`: Acquire | all uses of the value, to its destructor |
+//! | count, flags | `finish_building` Release; `detach` AcqRel; the others Relaxed | | the value; the node's being unlinked |
+//! | `owner` | `install_side` Release | Acquire | the filled side record |
+//! | `level` | `grow`, `begin_shrink`, `end_shrink` Release | Acquire | the level's segments; that deeper words are gone |
+//! | segment | `install` Release | Acquire | zeroed words |
+//! | `generation` | `end_generation` Release | Acquire, pinned | nodes detached |
+//! | `Side::node` | `take` Release | Acquire, pinned | |
+//! | `callbacks` | `push` Release | swap, Acquire | the callback's record |
+//! | batch state | swaps AcqRel | `poll` Acquire | what the other one did with the batch |
+//!
+//! No `SeqCst` and no fence of ours: the only store-then-load races are those of pinning, which are
+//! crossbeam-epoch's.
+//!
+//! # Reclamation
+//!
+//! A node is retired by its closer, once, after it was unlinked. A thread that can still reach it was pinned
+//! when it was linked: either it read a link to it, or it stands on an item that was unlinked later than it
+//! was pinned, whose frozen link leads here. So the epoch that crossbeam-epoch waits for covers every reader.
+//! A handle needs no pin: its count keeps the node from being closed.
+//! Nothing that is dead stays: the closer doesn't rest before its node is unlinked, and every last release
+//! either closes, or has met somebody who closed or revived.
+//!
+//! Tables are never freed. A dropper that comes late reads the generation, pinned, of a table that may serve
+//! another owner by now. If it is still its own, then the table can't change hands before the pin ends.
+//!
+//! # User code
+//!
+//! `Hash`, `Eq`, constructors, hooks, destructors and callbacks run with no pin of ours and nothing else held.
+//! They may call anything here. While contents are compared the finder holds a count on the entry.
+//!
+//! # Not guaranteed
+//!
+//! - That a destructor has run when the drop that took the count to zero returns: another thread may have
+//!   revived the value, or be closing it at this moment. When *all* drops of handles of that key have returned,
+//!   it has run.
+//! - That `len` counts an entry at the very moment it can be found.
+//! - That finds are wait-free: a walk begins again when an item that it stands on is unlinked. Each time
+//!   somebody else has got on.
 
 mod buckets;
 mod close;
