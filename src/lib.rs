@@ -79,6 +79,7 @@
 //! [crossbeam-epoch]: https://docs.rs/crossbeam-epoch
 
 mod builds;
+mod cached;
 // Under loom there are no constant constructors, and so no statics.
 #[cfg(not(loom))]
 mod global;
@@ -96,6 +97,7 @@ mod serde;
 mod swap;
 mod table;
 
+pub use cached::{Cached, WeakCached};
 #[cfg(not(loom))]
 pub use global::Global;
 pub use handle::{Interned, WeakInterned};
@@ -103,7 +105,7 @@ pub use hasher::RandomState;
 pub use identity::{ById, Identity, IdentityMap};
 pub use intern::Intern;
 pub use interner::{Interner, Iter};
-pub use map::{Cached, InitError, MapIter, WeakCached, WeakMap};
+pub use map::{InitError, MapIter, WeakMap};
 pub use memory::MemoryUsage;
 pub use pinned::Pinned;
 #[cfg(feature = "arc-swap")]

@@ -5,7 +5,7 @@ use std::ptr::NonNull;
 
 use arc_swap::RefCnt;
 
-use crate::map::Entry;
+use crate::cached::Entry;
 use crate::table::{Internable, Node, Payload, Ref};
 use crate::{Cached, Interned};
 

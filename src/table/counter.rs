@@ -40,6 +40,7 @@ impl Counter {
 
     /// The sum: exact whenever nothing else runs.
     pub(super) fn sum(&self) -> usize {
+        // Relaxed: as above.
         let sum: isize = self
             .0
             .iter()
@@ -52,6 +53,7 @@ impl Counter {
     /// Back to zero, in a table that nobody can see.
     pub(super) fn reset(&self) {
         for stripe in &self.0 {
+            // Relaxed: published with the table.
             stripe.store(0, Ordering::Relaxed);
         }
     }

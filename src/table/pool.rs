@@ -47,6 +47,7 @@ impl Pool {
 
     #[cfg(loom)]
     fn take_exclusive(&mut self) -> Option<&'static Table> {
+        // Relaxed: exclusive access.
         let top = self.top.load(Ordering::Relaxed);
         // SAFETY: tables live until their pool ends.
         let table: &'static Table = unsafe { top.as_ref()? };

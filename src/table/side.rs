@@ -215,17 +215,13 @@ impl Side {
     /// and miss the others meanwhile.
     #[cold]
     fn prune(&self) {
-        let mut kept: Vec<_> = self
+        let (gone, mut kept): (Vec<_>, Vec<_>) = self
             .take_callbacks()
-            .filter(|callback| !callback.is_cancelled())
-            .collect();
-        let gone = self
-            .registered
-            .load(Ordering::Relaxed)
-            .saturating_sub(kept.len() + 1);
-        let gone = gone.min(self.cancelled.load(Ordering::Relaxed));
-        self.registered.fetch_sub(gone, Ordering::Relaxed);
-        self.cancelled.fetch_sub(gone, Ordering::Relaxed);
+            .partition(|callback| callback.is_cancelled());
+        // Relaxed: numbers, which only say when pruning pays. A canceller may come to count itself only
+        // now; they wrap.
+        self.registered.fetch_sub(gone.len(), Ordering::Relaxed);
+        self.cancelled.fetch_sub(gone.len(), Ordering::Relaxed);
         while let Some(callback) = kept.pop() {
             self.push(Arc::into_raw(callback).cast_mut());
         }

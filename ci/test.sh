@@ -1,0 +1,56 @@
+#!/usr/bin/env bash
+# Everything that must be true before a change lands. Runs the same by hand and in CI.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+started=$SECONDS
+passed=()
+failed=()
+
+# step NAME COMMAND…: runs one step, goes on if it fails, and remembers how it went.
+step() {
+    local name=$1 from=$SECONDS
+    shift
+    printf '\n==> %s\n' "$name"
+    if "$@"; then
+        passed+=("$name ($((SECONDS - from)) s)")
+    else
+        failed+=("$name ($((SECONDS - from)) s)")
+    fi
+}
+
+# Documentation must not have a warning, for users or for developers.
+documentation() {
+    RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features &&
+        RUSTDOCFLAGS='-D warnings' cargo doc --no-deps --all-features --document-private-items
+}
+
+# The packages beside the library.
+packages() {
+    for package in loom-tests benches/peers; do
+        cargo fmt --check --manifest-path "$package/Cargo.toml" || return 1
+    done
+    cargo clippy --manifest-path benches/peers/Cargo.toml --all-targets -- -D warnings
+}
+
+for component in cargo-fmt cargo-clippy; do
+    command -v "$component" > /dev/null && continue
+    rustup component add "${component/cargo-fmt/rustfmt}" || exit 1
+done
+
+step 'tidy' ci/tidy.sh
+step 'fmt' cargo fmt --check
+step 'clippy, all features' cargo clippy --all-targets --all-features -- -D warnings
+step 'clippy, no features' cargo clippy --all-targets --no-default-features -- -D warnings
+step 'packages: fmt and clippy' packages
+step 'tests and examples, all features' cargo test --all-features
+step 'tests and examples, no features' cargo test --no-default-features
+step 'tests, optimised' cargo test --release --all-features --tests
+step 'documentation' documentation
+step 'loom' ci/loom.sh
+
+printf '\n==> summary, after %d s\n' $((SECONDS - started))
+printf 'ok      %s\n' "${passed[@]}"
+((${#failed[@]} == 0)) || printf 'FAILED  %s\n' "${failed[@]}"
+printf '%d passed, %d failed\n' "${#passed[@]}" "${#failed[@]}"
+((${#failed[@]} == 0))

@@ -1,0 +1,35 @@
+#!/usr/bin/env bash
+# Rules of this repository that no other tool checks.
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+status=0
+
+# complain RULE LINES: reports what breaks a rule.
+complain() {
+    [ -z "$2" ] && return
+    printf 'tidy: %s\n%s\n' "$1" "$2"
+    status=1
+}
+
+complain 'atomics go through table/primitive.rs, so that loom sees them' \
+    "$(git grep -nE '(std|core)::sync::atomic' -- src | grep -v '^src/table/primitive.rs:' | grep -vE '^[^:]+:[0-9]+: *//[/!]')"
+complain 'crossbeam-epoch is called from table/retire.rs only' \
+    "$(git grep -n 'crossbeam_epoch' -- src | grep -v '^src/table/retire.rs:' | grep -vE '^[^:]+:[0-9]+: *//[/!]')"
+complain 'nothing unfinished' \
+    "$(git grep -nE 'todo!|FIXME|XXX|#\[ignore\]' -- '*.rs')"
+complain 'SeqCst hides an argument that nobody made' \
+    "$(git grep -n 'SeqCst' -- src | grep -vE '^[^:]+:[0-9]+: *//[/!]')"
+complain 'a file of more than 900 lines holds two concepts' \
+    "$(git ls-files 'src/*.rs' | xargs wc -l | awk '$2 != "total" && $1 > 900')"
+complain 'every atomic access says why its ordering suffices, nearby' \
+    "$(for file in src/table/*.rs; do
+        [ "$file" = src/table/primitive.rs ] && continue
+        awk -v file="$file" '
+            /(Relaxed|Acquire|Release|AcqRel)[:. ]/ && /\/\// { said = NR }
+            /Ordering::(Relaxed|Acquire|Release|AcqRel)/ && !/\/\// && NR - said > 14 { print file ":" NR ": " $0 }
+        ' "$file"
+    done)"
+complain 'lock files stay out' "$(git ls-files | grep 'Cargo.lock$')"
+
+exit $status

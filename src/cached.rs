@@ -1,0 +1,250 @@
+//! The entries of a map, and the handles to them.
+
+use std::cell::UnsafeCell;
+use std::fmt;
+use std::ops::Deref;
+use std::panic::{RefUnwindSafe, UnwindSafe};
+
+use crate::handle::WeakRef;
+use crate::table::Ref;
+
+/// A key and its value: what a node of a map holds.
+pub(crate) struct Entry<K, V> {
+    pub(crate) key: K,
+    /// Empty while the entry is built. Invariant: written only by the holder of its `Claim`, before the
+    /// count says that it is built; read only after.
+    pub(crate) value: UnsafeCell<Option<V>>,
+}
+
+// SAFETY: the cell is written by one thread before others read it, and never again.
+unsafe impl<K: Sync, V: Sync> Sync for Entry<K, V> {}
+
+impl<K, V> Entry<K, V> {
+    pub(crate) fn new(key: K, value: Option<V>) -> Self {
+        Self {
+            key,
+            value: UnsafeCell::new(value),
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The entry is built.
+    #[inline]
+    pub(crate) unsafe fn value(&self) -> &V {
+        // SAFETY: nobody writes the cell of an entry that is built.
+        let value = unsafe { &*self.value.get() };
+        debug_assert!(value.is_some());
+        // SAFETY: an entry that is built has a value.
+        unsafe { value.as_ref().unwrap_unchecked() }
+    }
+}
+
+/// A strong handle to an entry of a [`WeakMap`](crate::WeakMap): derefs to the value, and keeps the key too.
+///
+/// One pointer wide. `Send` and `Sync` exactly when key and value are both; covariant; outlives its map.
+///
+/// # Examples
+///
+/// ```
+/// use hapax::{Cached, WeakMap};
+///
+/// let map = WeakMap::new();
+/// let one = map.get_or_insert("one", 1);
+/// assert_eq!((*Cached::key(&one), *one), ("one", 1));
+/// ```
+pub struct Cached<K, V>(pub(crate) Ref<Entry<K, V>>);
+
+impl<K, V> Cached<K, V> {
+    /// The key.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Cached, WeakMap};
+    /// let map = WeakMap::new();
+    /// assert_eq!(*Cached::key(&map.get_or_insert("one", 1)), "one");
+    /// ```
+    pub fn key(this: &Self) -> &K {
+        &this.0.value().key
+    }
+
+    /// Whether two handles lead to the same entry.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Cached, WeakMap};
+    /// let map = WeakMap::new();
+    /// let one = map.get_or_insert("one", 1);
+    /// assert!(Cached::ptr_eq(&one, &map.get("one").unwrap()));
+    /// ```
+    pub fn ptr_eq(this: &Self, other: &Self) -> bool {
+        this.0.as_node_ptr() == other.0.as_node_ptr()
+    }
+
+    /// The number of strong handles, this one included, at some moment during the call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Cached, WeakMap};
+    /// let map = WeakMap::new();
+    /// assert_eq!(Cached::ref_count(&map.get_or_insert("one", 1)), 1);
+    /// ```
+    pub fn ref_count(this: &Self) -> usize {
+        usize::try_from(this.0.node().ref_count()).unwrap_or(usize::MAX)
+    }
+
+    /// A weak handle to this very entry.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Cached, WeakMap};
+    /// let map = WeakMap::new();
+    /// let one = map.get_or_insert("one", 1);
+    /// let weak = Cached::downgrade(&one);
+    /// assert_eq!(weak.upgrade().as_deref(), Some(&1));
+    /// drop(one);
+    /// assert!(weak.upgrade().is_none());
+    /// ```
+    pub fn downgrade(this: &Self) -> WeakCached<K, V> {
+        WeakCached(WeakRef::new(this.0.downgrade()))
+    }
+
+    /// A weak handle with a callback, as [`Interned::downgrade_with`](crate::Interned::downgrade_with).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Cached, WeakMap};
+    /// let (sender, receiver) = std::sync::mpsc::channel();
+    /// let map = WeakMap::new();
+    /// let one = map.get_or_insert("one", 1);
+    /// let weak = Cached::downgrade_with(&one, move || sender.send("gone").unwrap());
+    /// drop(one);
+    /// assert_eq!(receiver.recv(), Ok("gone"));
+    /// ```
+    pub fn downgrade_with(this: &Self, f: impl FnOnce() + Send + 'static) -> WeakCached<K, V> {
+        WeakCached(WeakRef::with_callback(this.0.downgrade_with(f)))
+    }
+}
+
+impl<K, V> Clone for Cached<K, V> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K, V> Deref for Cached<K, V> {
+    type Target = V;
+
+    #[inline]
+    fn deref(&self) -> &V {
+        // SAFETY: handles are made for entries that are built.
+        unsafe { self.0.value().value() }
+    }
+}
+
+impl<K, V> AsRef<V> for Cached<K, V> {
+    fn as_ref(&self) -> &V {
+        self
+    }
+}
+
+impl<K, V: fmt::Debug> fmt::Debug for Cached<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+impl<K, V: fmt::Display> fmt::Display for Cached<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// The address of the value.
+impl<K, V> fmt::Pointer for Cached<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Pointer::fmt(&std::ptr::from_ref::<V>(self), f)
+    }
+}
+
+impl<K: RefUnwindSafe, V: RefUnwindSafe> UnwindSafe for Cached<K, V> {}
+impl<K: RefUnwindSafe, V: RefUnwindSafe> RefUnwindSafe for Cached<K, V> {}
+
+/// A weak handle to an entry of a [`WeakMap`](crate::WeakMap); what [`WeakInterned`](crate::WeakInterned) is to an
+/// interner.
+///
+/// # Examples
+///
+/// ```
+/// use hapax::{Cached, WeakMap};
+///
+/// let map = WeakMap::new();
+/// let weak = Cached::downgrade(&map.get_or_insert("one", 1));
+/// assert!(weak.upgrade().is_none());
+/// ```
+pub struct WeakCached<K, V>(WeakRef<Entry<K, V>>);
+
+impl<K, V> WeakCached<K, V> {
+    /// A strong handle, if the entry hasn't died. One that was removed still lives.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Cached, WeakMap};
+    /// let map = WeakMap::new();
+    /// let one = map.get_or_insert("one", 1);
+    /// assert!(Cached::downgrade(&one).upgrade().is_some());
+    /// ```
+    pub fn upgrade(&self) -> Option<Cached<K, V>> {
+        self.0.upgrade().map(Cached)
+    }
+
+    /// The number of strong handles at some moment during the call; 0 if the entry has died.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Cached, WeakMap};
+    /// let map = WeakMap::new();
+    /// let one = map.get_or_insert("one", 1);
+    /// assert_eq!(Cached::downgrade(&one).strong_count(), 1);
+    /// ```
+    pub fn strong_count(&self) -> usize {
+        self.0.strong_count()
+    }
+
+    /// Whether two weak handles belong to the same entry, dead or alive.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Cached, WeakMap};
+    /// let map = WeakMap::new();
+    /// let one = map.get_or_insert("one", 1);
+    /// assert!(Cached::downgrade(&one).ptr_eq(&Cached::downgrade(&one)));
+    /// ```
+    pub fn ptr_eq(&self, other: &Self) -> bool {
+        self.0.ptr_eq(&other.0)
+    }
+}
+
+impl<K, V> Clone for WeakCached<K, V> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<K, V> fmt::Debug for WeakCached<K, V> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("(WeakCached)")
+    }
+}
+
+impl<K: RefUnwindSafe, V: RefUnwindSafe> UnwindSafe for WeakCached<K, V> {}
+impl<K: RefUnwindSafe, V: RefUnwindSafe> RefUnwindSafe for WeakCached<K, V> {}
