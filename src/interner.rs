@@ -156,6 +156,10 @@ impl<T: ?Sized + Internable, S> Interner<T, S> {
     /// Grows the table now for so many entries more. If the memory can't be had, the table stays as it is
     /// and works, with longer ways.
     ///
+    /// # Panics
+    ///
+    /// If that is more than any table can be made for, some 2^33 entries (2^25 on 32-bit targets).
+    ///
     /// # Examples
     ///
     /// ```

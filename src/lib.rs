@@ -36,9 +36,9 @@
 //!    only if they are the same pointer.
 //! 3. The entry is gone before the value's destructor, the drop hook or a weak handle's callback runs. Each
 //!    of them runs exactly once, on the thread whose drop took the count to zero, with no lock held, and no
-//!    pin but one that the caller holds. When every drop of a handle of that key has returned, it has run.
-//!    They may intern, drop handles and panic. A chain of a million handles, each owned by the value before,
-//!    is dropped without a deep stack.
+//!    pin but one that the caller holds. When every drop of a handle of that key has returned, it has run;
+//!    for drops inside such a destructor, when that has returned. They may intern, drop handles and panic. A
+//!    chain of a million handles, each owned by the value before, is dropped without a deep stack.
 //! 4. A hit allocates nothing and a miss once, apart from a thread's first use, growth, and the bookkeeping
 //!    of reclamation: one small block for dozens of dead entries.
 //! 5. A `Hash` or `Eq` that lies, a poor hasher, a panic in a constructor, comparison, callback or
@@ -121,3 +121,8 @@ pub mod model {
         crate::table::end_thread();
     }
 }
+
+/// The examples of the README run.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+mod readme {}

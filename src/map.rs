@@ -145,6 +145,10 @@ impl<K, V, S> WeakMap<K, V, S> {
 
     /// Grows the table now for so many entries more, if the memory can be had.
     ///
+    /// # Panics
+    ///
+    /// As [`Interner::reserve`](crate::Interner::reserve).
+    ///
     /// # Examples
     ///
     /// ```

@@ -100,6 +100,9 @@ impl Segment {
 }
 
 impl Buckets {
+    /// The most words there can be.
+    pub(super) const MAX_WORDS: usize = 1 << MAX_LEVEL;
+
     /// Buckets at the lowest level. They must be `settled` where they will stay before they are used.
     pub(super) fn new() -> Self {
         use super::primitive::Zeroed;

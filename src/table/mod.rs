@@ -525,6 +525,10 @@ impl<T: ?Sized + Payload> LazyTable<T> {
         if entries == 0 {
             return;
         }
+        assert!(
+            entries <= Buckets::MAX_WORDS * LOAD,
+            "capacity overflow: {entries} entries"
+        );
         let table = self.get_or_make();
         loop {
             let level = table.buckets.level();
@@ -537,7 +541,7 @@ impl<T: ?Sized + Payload> LazyTable<T> {
                 break;
             }
         }
-        table.splice_all(&pin());
+        table.splice_all();
     }
 
     /// Gives bucket words back that the present entries don't need.

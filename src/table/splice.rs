@@ -7,7 +7,7 @@
 
 use super::buckets::{Buckets, Segment};
 use super::primitive::{AtomicUsize, Ordering};
-use super::retire::Guard;
+use super::retire::{Guard, pin};
 use super::walk::Walk;
 use super::{Table, link::AtomicLink, link::Target};
 
@@ -66,10 +66,10 @@ impl Table {
         }
     }
 
-    /// Links all words of the current level.
-    pub(super) fn splice_all(&self, guard: &Guard) {
+    /// Links all words of the current level. Doesn't hold up the memory of others for so long.
+    pub(super) fn splice_all(&self) {
         while self.spliced.lags(self.buckets.level().words()) {
-            self.splice_ahead(guard);
+            self.splice_ahead(&pin());
         }
     }
 
