@@ -52,6 +52,9 @@ pub(crate) mod sealed {
     use super::{Internable, NewNode, Seat};
 
     pub trait IntoNode<T: ?Sized + Internable> {
+        /// Whether making the node runs user code, rather than only moving or copying bytes.
+        const RUNS_USER_CODE: bool;
+
         #[doc(hidden)]
         #[allow(private_interfaces, reason = "sealed")]
         fn into_node(self, seat: Seat) -> NewNode<T>;
@@ -62,8 +65,13 @@ use sealed::IntoNode;
 
 /// Implements both traits for one form of a value.
 macro_rules! intern {
-    ([$($generics:tt)*] $form:ty => $type:ty, |$value:ident| $as_value:expr, |$seat:ident, $this:ident| $node:expr) => {
+    (
+        $user_code:literal, [$($generics:tt)*] $form:ty => $type:ty,
+        |$value:ident| $as_value:expr, |$seat:ident, $this:ident| $node:expr
+    ) => {
         impl<$($generics)*> IntoNode<$type> for $form {
+            const RUNS_USER_CODE: bool = $user_code;
+
             #[inline]
             #[allow(private_interfaces, reason = "sealed")]
             fn into_node(self, $seat: Seat) -> NewNode<$type> {
@@ -82,43 +90,43 @@ macro_rules! intern {
     };
 }
 
-intern!([T] T => T, |value| value, |seat, value| NewNode::sized(seat, value));
-intern!(['a, T: Clone] &'a T => T, |value| value, |seat, value| NewNode::sized(seat, value.clone()));
+intern!(false, [T] T => T, |value| value, |seat, value| NewNode::sized(seat, value));
+intern!(true, ['a, T: Clone] &'a T => T, |value| value, |seat, value| NewNode::sized(seat, value.clone()));
 
-intern!(['a, U: Clone] &'a [U] => [U], |value| value, |seat, value| NewNode::cloned(seat, value));
-intern!(['a, U: Clone] &'a Vec<U> => [U], |value| value, |seat, value| NewNode::cloned(seat, value));
-intern!(['a, U: Clone, const N: usize] &'a [U; N] => [U], |value| &value[..], |seat, value| {
+intern!(true, ['a, U: Clone] &'a [U] => [U], |value| value, |seat, value| NewNode::cloned(seat, value));
+intern!(true, ['a, U: Clone] &'a Vec<U> => [U], |value| value, |seat, value| NewNode::cloned(seat, value));
+intern!(true, ['a, U: Clone, const N: usize] &'a [U; N] => [U], |value| &value[..], |seat, value| {
     NewNode::cloned(seat, value)
 });
-intern!([U] Vec<U> => [U], |value| value, |seat, value| NewNode::moved(seat, value));
-intern!([U] Box<[U]> => [U], |value| value, |seat, value| NewNode::moved(seat, value.into_vec()));
-intern!([U, const N: usize] [U; N] => [U], |value| value, |seat, value| NewNode::array(seat, value));
+intern!(false, [U] Vec<U> => [U], |value| value, |seat, value| NewNode::moved(seat, value));
+intern!(false, [U] Box<[U]> => [U], |value| value, |seat, value| NewNode::moved(seat, value.into_vec()));
+intern!(false, [U, const N: usize] [U; N] => [U], |value| value, |seat, value| NewNode::array(seat, value));
 
 /// All forms of a string-like type, which are copied.
 macro_rules! intern_bytes {
     ($($type:ty: $owned:ty),*) => {$(
-        intern!(['a] &'a $type => $type, |value| value, |seat, value| {
+        intern!(false, ['a] &'a $type => $type, |value| value, |seat, value| {
             NewNode::<$type>::copied(seat, value)
         });
-        intern!(['a] &'a $owned => $type, |value| value, |seat, value| {
+        intern!(false, ['a] &'a $owned => $type, |value| value, |seat, value| {
             NewNode::<$type>::copied(seat, value)
         });
-        intern!([] $owned => $type, |value| value, |seat, value| {
+        intern!(false, [] $owned => $type, |value| value, |seat, value| {
             NewNode::<$type>::copied(seat, &value)
         });
-        intern!([] Box<$type> => $type, |value| value, |seat, value| {
+        intern!(false, [] Box<$type> => $type, |value| value, |seat, value| {
             NewNode::<$type>::copied(seat, &value)
         });
-        intern!([] Rc<$type> => $type, |value| value, |seat, value| {
+        intern!(false, [] Rc<$type> => $type, |value| value, |seat, value| {
             NewNode::<$type>::copied(seat, &value)
         });
-        intern!([] Arc<$type> => $type, |value| value, |seat, value| {
+        intern!(false, [] Arc<$type> => $type, |value| value, |seat, value| {
             NewNode::<$type>::copied(seat, &value)
         });
-        intern!(['a] Cow<'a, $type> => $type, |value| value, |seat, value| {
+        intern!(false, ['a] Cow<'a, $type> => $type, |value| value, |seat, value| {
             NewNode::<$type>::copied(seat, &value)
         });
-        intern!(['a, 'b] &'b Cow<'a, $type> => $type, |value| value, |seat, value| {
+        intern!(false, ['a, 'b] &'b Cow<'a, $type> => $type, |value| value, |seat, value| {
             NewNode::<$type>::copied(seat, value)
         });
     )*};
@@ -131,6 +139,8 @@ impl<'a, T: ?Sized + Internable> IntoNode<T> for &'a crate::Interned<T>
 where
     &'a T: IntoNode<T>,
 {
+    const RUNS_USER_CODE: bool = <&'a T as IntoNode<T>>::RUNS_USER_CODE;
+
     #[inline]
     #[allow(private_interfaces, reason = "sealed")]
     fn into_node(self, seat: Seat) -> NewNode<T> {

@@ -61,8 +61,8 @@
 //!   and nothing else. Values are destroyed at once in any case.
 //! - A thread keeps the memory of its last few dozen dead entries, at most 64 KiB, for a while;
 //!   [`Interner::flush`] gives it back.
-//! - The table doesn't shrink by itself: after a peak, 8 bytes for every other entry of the peak stay until
-//!   [`Interner::shrink_to_fit`].
+//! - The table doesn't shrink by itself: after a peak, 4 to 8 bytes for each entry of the peak stay until
+//!   [`Interner::shrink_to_fit`], which needs exclusive access. A `static` keeps them.
 //! - Each value costs 32 bytes for its header, unsized ones 40, and 4 to 8 for its share of the table.
 //! - On a key that all threads want at once they share its count: a clone or hit writes one shared word.
 //!

@@ -340,6 +340,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
                     ControlFlow::Continue(entry)
                 }
             },
+            false,
             |(key, value), seat| NewNode::sized(seat, Entry::new(key, Some(value))),
         );
         match outcome {
@@ -466,6 +467,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
                         ControlFlow::Continue(entry)
                     }
                 },
+                false,
                 |key, seat| {
                     let node = NewNode::sized(seat, Entry::new(key, None)).building();
                     // Before others can see it: who finds it finds its builder.

@@ -11,8 +11,7 @@ use crate::{Intern, Interned, Interner, RandomState};
 
 /// A session on an interner, from [`Interner::pin`].
 ///
-/// Its calls do what those of the interner do, a little faster. It holds a pin of the thread, which delays
-/// the memory of dead entries in the whole process, and nothing else; each call lets go of what came
+/// Its calls do what those of the interner do, faster. It holds a pin of the thread, which delays the memory of dead entries in the whole process, and nothing else; each call lets go of what came
 /// before. Don't keep it while the thread sleeps. It can't leave its thread.
 ///
 /// # Examples

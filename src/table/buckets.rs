@@ -272,20 +272,19 @@ impl Buckets {
         true
     }
 
-    /// Lowers the level to about `words` buckets. New walks begin at words that stay, and trust the
-    /// order of the others only, until `end_shrink`.
+    /// Lowers the level by one, if fewer than its words are wanted, and answers the level that was. New
+    /// walks begin at words that stay, and trust the order of the others only, until `end_shrink`.
     ///
     /// Not while others insert: only droppers may walk the list meanwhile.
-    pub(super) fn begin_shrink(&self, words: usize) -> Level {
+    pub(super) fn lower(&self, words: usize) -> Option<u32> {
         let level = self.level();
-        let bits = words
-            .next_power_of_two()
-            .trailing_zeros()
-            .clamp(INLINE_LEVELS, level.bits());
-        let lower = Level(((level.0 & !BITS) + ONE_SHRINK) | SHRINKING | u64::from(bits));
+        if level.bits() == INLINE_LEVELS || level.words() / 2 < words {
+            return None;
+        }
+        let lower = (level.0 | SHRINKING) + ONE_SHRINK - 1;
         // Release: as in `grow`.
-        self.level.store(lower.0, Ordering::Release);
-        lower
+        self.level.store(lower, Ordering::Release);
+        Some(level.bits())
     }
 
     /// Declares that all words beyond the level are unlinked.
@@ -305,11 +304,6 @@ impl Buckets {
             words,
             len: 1 << (level - 1),
         })
-    }
-
-    /// The levels that have a segment of their own beyond `level`, deepest first.
-    pub(super) fn levels_beyond(level: Level) -> impl Iterator<Item = u32> {
-        (level.bits() + 1..=MAX_LEVEL).rev()
     }
 
     /// All levels that have a segment of their own.

@@ -56,8 +56,9 @@
 //! user code runs. 6. Not the one: pin again and go on *behind* it. It is held, so it is linked and its place
 //! is still in the run. Then give its count back.
 //!
-//! **Insert** (`LazyTable::search_or_insert`). As find; where the run ends, unpin, build the node, and look
-//! again. Where the run ends now, link it with one compare-exchange on the last link. Whoever links an equal
+//! **Insert** (`LazyTable::search_or_insert`). As find; where the run ends, make the node. If that runs user
+//! code, unpin before, and look again behind what was held. Where the run ends, link the node with one
+//! compare-exchange on the last link. Whoever links an equal
 //! key does so at the end of the run, so two of them meet at the same link, and the second finds the first.
 //! What was seen earlier in the run stays no match: contents don't change, DEAD and HIDDEN are for ever.
 //!
@@ -98,9 +99,10 @@
 //! a read-modify-write, since others may have linked something behind it meanwhile. Nobody waits for the
 //! claimer. Readers don't splice.
 //!
-//! **Shrink** (exclusive; only droppers may be there). Lower the level, SHRINKING: from here on no walk trusts
-//! the level. MARK and unlink the words of deeper levels, as if they were nodes. Clear SHRINKING. Retire the
-//! segments. The level counts its shrinks, so that no walk takes a later level for its own.
+//! **Shrink** (exclusive; only droppers may be there). Lower the level by one, SHRINKING: from here on no walk
+//! trusts the level. MARK and unlink the words of the deeper level, as if they were nodes. So on until it fits;
+//! then clear SHRINKING, and retire the segments. The level counts its shrinks, so that no walk takes a later
+//! level for its own.
 //!
 //! **Tear down** (exclusive; droppers and weak handles may be there). Take the first item off the list until
 //! there is none: MARK, unlink, then set DETACHED. If that found a count of zero that is not DEAD, its dropper
@@ -117,7 +119,7 @@
 //! | count, down | `release` Release | `try_close`, `unwrap`, `detach`, detached `release`: Acquire | all uses of the value, to its destructor |
 //! | count, flags | `finish_building` Release; `detach` AcqRel; the others Relaxed | | the value; the node's being unlinked |
 //! | `owner` | `install_side` Release | Acquire | the filled side record |
-//! | `level` | `grow`, `begin_shrink`, `end_shrink` Release | Acquire | the level's segments; that deeper words are gone |
+//! | `level` | `grow`, `lower`, `end_shrink` Release | Acquire | the level's segments; that deeper words are gone |
 //! | segment | `install` Release | Acquire | zeroed words |
 //! | `generation` | `end_generation` Release | Acquire, pinned | nodes detached |
 //! | `Side::node` | `take` Release | Acquire, pinned | |
@@ -397,14 +399,15 @@ impl<T: ?Sized + Payload> LazyTable<T> {
     /// As `search`; if the visitor never has what it wants, `make` turns the seed into a node, which is
     /// inserted.
     ///
-    /// `make` is called at most once, without a pin of ours. Its node is dropped if another thread
-    /// inserts something meanwhile that satisfies the visitor.
+    /// `make` is called at most once, without a pin of ours if it runs `user_code`. Its node is dropped if
+    /// another thread inserts something meanwhile that satisfies the visitor.
     #[inline]
     pub(crate) fn search_or_insert<V, R>(
         &self,
         hash: u64,
         seed: V,
         mut visit: impl FnMut(&Pending<V, T>, Ref<T>, Found) -> Verdict<R, T>,
+        user_code: bool,
         make: impl FnOnce(V, Seat) -> NewNode<T>,
     ) -> Outcome<V, R, T> {
         let table = self.get_or_make();
@@ -425,25 +428,32 @@ impl<T: ?Sized + Payload> LazyTable<T> {
                     continue;
                 }
             };
-            pending = match pending {
+            let new = match pending {
+                Pending::Node(new) => new,
                 Pending::Seed(seed) => {
-                    drop(guard);
                     let make = make.take().expect("a seed becomes a node once");
-                    Pending::Node(make(seed, Seat { table, key }))
-                }
-                // Nothing can come in between: whoever links an equal key does it here.
-                Pending::Node(new) => match end.insert(new) {
-                    Err(new) => Pending::Node(new),
-                    Ok(node) => {
-                        // An entry without a value counts when it has one.
-                        if !node.count.read().is_building() {
-                            table.admit(&guard);
-                        }
-                        // SAFETY: a new node has one count, which is ours.
-                        let entry = unsafe { Ref::from_counted(NonNull::from(node)) };
-                        return Outcome::Inserted(entry);
+                    let seat = Seat { table, key };
+                    if !user_code {
+                        make(seed, seat)
+                    } else {
+                        // Not under our pin. Then look again, from where we were.
+                        drop(guard);
+                        pending = Pending::Node(make(seed, seat));
+                        continue;
                     }
-                },
+                }
+            };
+            // Nothing can come in between: whoever links an equal key does it here.
+            match end.insert(new) {
+                Err(new) => pending = Pending::Node(new),
+                Ok(node) => {
+                    // An entry without a value counts when it has one.
+                    if !node.count.read().is_building() {
+                        table.admit(&guard);
+                    }
+                    // SAFETY: a new node has one count, which is ours.
+                    return Outcome::Inserted(unsafe { Ref::from_counted(NonNull::from(node)) });
+                }
             }
         }
     }
@@ -547,12 +557,11 @@ impl<T: ?Sized + Payload> LazyTable<T> {
     /// Gives bucket words back that the present entries don't need.
     pub(crate) fn shrink(&mut self) {
         let Some(table) = self.get() else { return };
-        let guard = pin();
         // Exclusive access: no one looks up or inserts.
-        for segment in table.unsplice(table.entries.sum().div_ceil(LOAD), &guard) {
+        for segment in table.unsplice(table.entries.sum().div_ceil(LOAD)) {
             // SAFETY: nobody can reach the words once the present pins are gone; the memory may be
             // freed anywhere.
-            unsafe { guard.defer(move || segment.free()) };
+            unsafe { pin().defer(move || segment.free()) };
         }
     }
 

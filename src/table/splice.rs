@@ -5,7 +5,7 @@
 //! cursor: the words of a new level are all linked long before the next level is due, and a table that
 //! stopped growing soon has all its shortcuts.
 
-use super::buckets::{Buckets, Segment};
+use super::buckets::Segment;
 use super::primitive::{AtomicUsize, Ordering};
 use super::retire::{Guard, pin};
 use super::walk::Walk;
@@ -96,29 +96,32 @@ impl Table {
     }
 
     /// Unlinks the words that a table of about `words` buckets doesn't need and answers their segments,
-    /// which nobody can reach any more once all present pins are gone.
+    /// which nobody can reach any more once the pins of this moment are gone.
     ///
     /// Not while others insert. Droppers may be at work: they see each word deleted as a node is.
-    pub(super) fn unsplice(&self, words: usize, guard: &Guard) -> Vec<Segment> {
-        let level = self.buckets.begin_shrink(words);
-        self.spliced.lower(level.words());
-        let segments = Buckets::levels_beyond(level)
-            .filter_map(|deep| self.remove_level(deep, guard))
-            .collect();
+    pub(super) fn unsplice(&self, words: usize) -> Vec<Segment> {
+        let mut segments = Vec::new();
+        // Level by level, so that each word has a neighbour close by where its walk begins.
+        while let Some(deepest) = self.buckets.lower(words) {
+            self.spliced.lower(self.buckets.level().words());
+            for index in 1 << (deepest - 1)..1 << deepest {
+                self.unsplice_word(index);
+            }
+            segments.extend(self.buckets.take_segment(deepest));
+        }
         self.buckets.end_shrink();
         segments
     }
 
-    fn remove_level(&self, level: u32, guard: &Guard) -> Option<Segment> {
-        for index in 1 << (level - 1)..1usize << level {
-            let (word, order) = self.buckets.indexed(index)?;
-            if !word.is_unclaimed() {
-                // MARK, then unlink by a walk that comes past: it unlinks what is marked.
-                word.mark();
-                Walk::new(self, order, guard).seek();
-            }
+    fn unsplice_word(&self, index: usize) {
+        let guard = pin();
+        if let Some((word, order)) = self.buckets.indexed(index)
+            && !word.is_unclaimed()
+        {
+            // MARK, then unlink by a walk that comes past: it unlinks what is marked.
+            word.mark();
+            Walk::new(self, order, &guard).seek();
         }
-        self.buckets.take_segment(level)
     }
 
     /// Removes the first item of the list. Only teardown does.
