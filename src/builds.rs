@@ -8,7 +8,7 @@
 //! - nobody waits for itself, however many keys, maps and threads lie in between.
 //!
 //! A node is registered before it is linked, and only the lock's owner changes who builds. A waiter holds a
-//! count on its node, so the address that stands here is not used again meanwhile; a builder leaves the
+//! count on its node, so the address that stands here is not used again meanwhile. A builder leaves the
 //! registry before it gives its count back.
 
 #![allow(
@@ -17,6 +17,7 @@
 )]
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use crate::table::primitive::{Condvar, Mutex, global, lock, thread_number, wait};
@@ -29,10 +30,13 @@ struct Builds {
     builders: BTreeMap<usize, Builder>,
     /// The node that a thread waits for, by the thread's number.
     waiting: BTreeMap<u64, usize>,
+    claims: u64,
 }
 
 struct Builder {
     thread: u64,
+    /// The claim's own: an address may be used again before its claim has ended.
+    claim: u64,
     gone: Arc<Condvar>,
 }
 
@@ -41,6 +45,7 @@ impl Builds {
         Self {
             builders: BTreeMap::new(),
             waiting: BTreeMap::new(),
+            claims: 0,
         }
     }
 
@@ -60,18 +65,34 @@ impl Builds {
     }
 
     fn claim(&mut self, node: usize) -> Claim {
-        let builder = Builder {
-            thread: thread_number(),
-            gone: Arc::default(),
-        };
-        self.builders.insert(node, builder);
-        Claim(node)
+        self.claims += 1;
+        let claim = self.claims;
+        self.builders.insert(
+            node,
+            Builder {
+                thread: thread_number(),
+                claim,
+                gone: Arc::default(),
+            },
+        );
+        Claim { node, claim }
+    }
+
+    fn release(&mut self, claim: &Claim) {
+        if let Entry::Occupied(builder) = self.builders.entry(claim.node)
+            && builder.get().claim == claim.claim
+        {
+            builder.remove().gone.notify_all();
+        }
     }
 }
 
 /// The right to build one entry. Dropping it lets others try.
 #[must_use]
-pub(crate) struct Claim(usize);
+pub(crate) struct Claim {
+    node: usize,
+    claim: u64,
+}
 
 impl Claim {
     /// Claims a node that nobody else knows yet.
@@ -82,10 +103,7 @@ impl Claim {
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        let builder = lock(&*registry()).builders.remove(&self.0);
-        if let Some(builder) = builder {
-            builder.gone.notify_all();
-        }
+        lock(&*registry()).release(self);
     }
 }
 
@@ -123,14 +141,5 @@ pub(crate) fn wait_for(node: &Node) -> Waited {
         builds.waiting.insert(me, address);
         builds = wait(&gone, builds);
         builds.waiting.remove(&me);
-    }
-}
-
-/// Lets those who wait for an entry look again.
-pub(crate) fn wake(node: &Node) {
-    let registry = registry();
-    let builds = lock(&*registry);
-    if let Some(builder) = builds.builders.get(&std::ptr::from_ref(node).addr()) {
-        builder.gone.notify_all();
     }
 }

@@ -2,11 +2,14 @@
 
 use std::cell::UnsafeCell;
 use std::fmt;
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
+use std::ptr::{self, NonNull};
 
 use crate::handle::WeakRef;
-use crate::table::Ref;
+use crate::table::{Node, Ref};
 
 /// A key and its value: what a node of a map holds.
 pub(crate) struct Entry<K, V> {
@@ -53,9 +56,37 @@ impl<K, V> Entry<K, V> {
 /// let one = map.get_or_insert("one", 1);
 /// assert_eq!((*Cached::key(&one), *one), ("one", 1));
 /// ```
-pub struct Cached<K, V>(pub(crate) Ref<Entry<K, V>>);
+#[repr(transparent)]
+pub struct Cached<K, V> {
+    /// Invariant: what a `Ref<Entry<K, V>>` is, and nothing else. That type is invariant, because of the
+    /// cell that it leads to, which nobody writes any more.
+    entry: NonNull<Node>,
+    value: PhantomData<(K, V)>,
+}
+
+// SAFETY:
+// - `Send`, because the last of the handles drops key and value, on whatever thread it is.
+// - `Sync`, because handles on other threads lead to the same key and value.
+unsafe impl<K: Send + Sync, V: Send + Sync> Send for Cached<K, V> {}
+// SAFETY: as above; a shared handle can be cloned.
+unsafe impl<K: Send + Sync, V: Send + Sync> Sync for Cached<K, V> {}
 
 impl<K, V> Cached<K, V> {
+    /// The entry must be built.
+    pub(crate) fn from_ref(entry: Ref<Entry<K, V>>) -> Self {
+        let entry = ManuallyDrop::new(entry);
+        Self {
+            entry: entry.as_node_ptr(),
+            value: PhantomData,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn entry(&self) -> &Ref<Entry<K, V>> {
+        // SAFETY: by the invariant; both types are transparent wrappers of the pointer.
+        unsafe { &*ptr::from_ref(self).cast() }
+    }
+
     /// The key.
     ///
     /// # Examples
@@ -66,7 +97,7 @@ impl<K, V> Cached<K, V> {
     /// assert_eq!(*Cached::key(&map.get_or_insert("one", 1)), "one");
     /// ```
     pub fn key(this: &Self) -> &K {
-        &this.0.value().key
+        &this.entry().value().key
     }
 
     /// Whether two handles lead to the same entry.
@@ -80,7 +111,7 @@ impl<K, V> Cached<K, V> {
     /// assert!(Cached::ptr_eq(&one, &map.get("one").unwrap()));
     /// ```
     pub fn ptr_eq(this: &Self, other: &Self) -> bool {
-        this.0.as_node_ptr() == other.0.as_node_ptr()
+        this.entry == other.entry
     }
 
     /// The number of strong handles, this one included, at some moment during the call.
@@ -93,7 +124,7 @@ impl<K, V> Cached<K, V> {
     /// assert_eq!(Cached::ref_count(&map.get_or_insert("one", 1)), 1);
     /// ```
     pub fn ref_count(this: &Self) -> usize {
-        usize::try_from(this.0.node().ref_count()).unwrap_or(usize::MAX)
+        usize::try_from(this.entry().node().ref_count()).unwrap_or(usize::MAX)
     }
 
     /// A weak handle to this very entry.
@@ -110,7 +141,7 @@ impl<K, V> Cached<K, V> {
     /// assert!(weak.upgrade().is_none());
     /// ```
     pub fn downgrade(this: &Self) -> WeakCached<K, V> {
-        WeakCached(WeakRef::new(this.0.downgrade()))
+        WeakCached::new(WeakRef::new(this.entry().downgrade()))
     }
 
     /// A weak handle with a callback, as [`Interned::downgrade_with`](crate::Interned::downgrade_with).
@@ -127,14 +158,22 @@ impl<K, V> Cached<K, V> {
     /// assert_eq!(receiver.recv(), Ok("gone"));
     /// ```
     pub fn downgrade_with(this: &Self, f: impl FnOnce() + Send + 'static) -> WeakCached<K, V> {
-        WeakCached(WeakRef::with_callback(this.0.downgrade_with(f)))
+        WeakCached::new(WeakRef::with_callback(this.entry().downgrade_with(f)))
     }
 }
 
 impl<K, V> Clone for Cached<K, V> {
     #[inline]
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self::from_ref(self.entry().clone())
+    }
+}
+
+impl<K, V> Drop for Cached<K, V> {
+    #[inline]
+    fn drop(&mut self) {
+        // SAFETY: by the invariant; the count that we hold is given back once.
+        unsafe { drop(Ref::<Entry<K, V>>::from_counted(self.entry)) };
     }
 }
 
@@ -144,7 +183,7 @@ impl<K, V> Deref for Cached<K, V> {
     #[inline]
     fn deref(&self) -> &V {
         // SAFETY: handles are made for entries that are built.
-        unsafe { self.0.value().value() }
+        unsafe { self.entry().value().value() }
     }
 }
 
@@ -188,9 +227,26 @@ impl<K: RefUnwindSafe, V: RefUnwindSafe> RefUnwindSafe for Cached<K, V> {}
 /// let weak = Cached::downgrade(&map.get_or_insert("one", 1));
 /// assert!(weak.upgrade().is_none());
 /// ```
-pub struct WeakCached<K, V>(WeakRef<Entry<K, V>>);
+pub struct WeakCached<K, V> {
+    /// Invariant: leads to an `Entry<K, V>`.
+    weak: WeakRef,
+    value: PhantomData<(K, V)>,
+}
+
+// SAFETY: an upgraded handle may be sent and shared; callbacks are `Send`, and called or dropped by one
+// thread.
+unsafe impl<K: Send + Sync, V: Send + Sync> Send for WeakCached<K, V> {}
+// SAFETY: as above.
+unsafe impl<K: Send + Sync, V: Send + Sync> Sync for WeakCached<K, V> {}
 
 impl<K, V> WeakCached<K, V> {
+    fn new(weak: WeakRef) -> Self {
+        Self {
+            weak,
+            value: PhantomData,
+        }
+    }
+
     /// A strong handle, if the entry hasn't died. One that was removed still lives.
     ///
     /// # Examples
@@ -202,7 +258,8 @@ impl<K, V> WeakCached<K, V> {
     /// assert!(Cached::downgrade(&one).upgrade().is_some());
     /// ```
     pub fn upgrade(&self) -> Option<Cached<K, V>> {
-        self.0.upgrade().map(Cached)
+        // SAFETY: by the invariant.
+        unsafe { self.weak.upgrade::<Entry<K, V>>() }.map(Cached::from_ref)
     }
 
     /// The number of strong handles at some moment during the call; 0 if the entry has died.
@@ -216,7 +273,7 @@ impl<K, V> WeakCached<K, V> {
     /// assert_eq!(Cached::downgrade(&one).strong_count(), 1);
     /// ```
     pub fn strong_count(&self) -> usize {
-        self.0.strong_count()
+        self.weak.strong_count()
     }
 
     /// Whether two weak handles belong to the same entry, dead or alive.
@@ -230,13 +287,13 @@ impl<K, V> WeakCached<K, V> {
     /// assert!(Cached::downgrade(&one).ptr_eq(&Cached::downgrade(&one)));
     /// ```
     pub fn ptr_eq(&self, other: &Self) -> bool {
-        self.0.ptr_eq(&other.0)
+        self.weak.ptr_eq(&other.weak)
     }
 }
 
 impl<K, V> Clone for WeakCached<K, V> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self::new(self.weak.clone())
     }
 }
 

@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use crate::table::{Internable, Node, Ref, Registration, SideRef};
+use crate::table::{Internable, Node, Payload, Ref, Registration, SideRef};
 
 /// A strong handle to the one instance of a value.
 ///
@@ -338,28 +338,19 @@ impl<U: PartialEq, const N: usize> PartialEq<[U; N]> for Interned<[U]> {
     }
 }
 
-/// The untyped half of a weak handle, and its callback, if it has one.
-pub(crate) struct WeakRef<T: ?Sized + Internable> {
+/// What a weak handle is, whatever it leads to, with its callback, if it has one.
+#[derive(Clone)]
+pub(crate) struct WeakRef {
     // The registration goes first, so that the callback is cancelled while the record is there.
     registration: Option<Arc<Registration>>,
     side: SideRef,
-    value: PhantomData<T>,
 }
 
-// SAFETY:
-// - `T: Send`, because an upgraded handle may be the last one and drop the value.
-// - `T: Sync`, because handles on other threads lead to the same value.
-// Callbacks are `Send`, and called or dropped by one thread.
-unsafe impl<T: ?Sized + Internable + Send + Sync> Send for WeakRef<T> {}
-// SAFETY: as above.
-unsafe impl<T: ?Sized + Internable + Send + Sync> Sync for WeakRef<T> {}
-
-impl<T: ?Sized + Internable> WeakRef<T> {
+impl WeakRef {
     pub(crate) fn new(side: SideRef) -> Self {
         Self {
             registration: None,
             side,
-            value: PhantomData,
         }
     }
 
@@ -367,30 +358,23 @@ impl<T: ?Sized + Internable> WeakRef<T> {
         Self {
             registration: Some(registration),
             side,
-            value: PhantomData,
         }
     }
 
-    pub(crate) fn upgrade(&self) -> Option<Ref<T>> {
-        Ref::upgrade(&self.side)
+    /// # Safety
+    ///
+    /// It was made from a handle to a `T`.
+    pub(crate) unsafe fn upgrade<T: ?Sized + Payload>(&self) -> Option<Ref<T>> {
+        // SAFETY: as for the caller.
+        unsafe { Ref::upgrade(&self.side) }
     }
 
     pub(crate) fn strong_count(&self) -> usize {
-        usize::try_from(Ref::<T>::strong_count(&self.side)).unwrap_or(usize::MAX)
+        usize::try_from(self.side.strong_count()).unwrap_or(usize::MAX)
     }
 
     pub(crate) fn ptr_eq(&self, other: &Self) -> bool {
         self.side.address() == other.side.address()
-    }
-}
-
-impl<T: ?Sized + Internable> Clone for WeakRef<T> {
-    fn clone(&self) -> Self {
-        Self {
-            registration: self.registration.clone(),
-            side: self.side.clone(),
-            value: PhantomData,
-        }
     }
 }
 
@@ -411,11 +395,24 @@ impl<T: ?Sized + Internable> Clone for WeakRef<T> {
 /// let alpha = names.intern("alpha");
 /// assert_eq!(weak.upgrade(), None);
 /// ```
-pub struct WeakInterned<T: ?Sized + Internable>(WeakRef<T>);
+pub struct WeakInterned<T: ?Sized + Internable> {
+    /// Invariant: leads to a `T`.
+    weak: WeakRef,
+    value: PhantomData<T>,
+}
+
+// SAFETY: an upgraded handle may be sent and shared; callbacks are `Send`, and called or dropped by one
+// thread.
+unsafe impl<T: ?Sized + Internable + Send + Sync> Send for WeakInterned<T> {}
+// SAFETY: as above.
+unsafe impl<T: ?Sized + Internable + Send + Sync> Sync for WeakInterned<T> {}
 
 impl<T: ?Sized + Internable> WeakInterned<T> {
-    fn new(weak: WeakRef<T>) -> Self {
-        Self(weak)
+    fn new(weak: WeakRef) -> Self {
+        Self {
+            weak,
+            value: PhantomData,
+        }
     }
 
     /// A strong handle, if the value hasn't died.
@@ -429,7 +426,8 @@ impl<T: ?Sized + Internable> WeakInterned<T> {
     /// assert!(Interned::downgrade(&alpha).upgrade().is_some());
     /// ```
     pub fn upgrade(&self) -> Option<Interned<T>> {
-        self.0.upgrade().map(Interned::from_ref)
+        // SAFETY: by the invariant.
+        unsafe { self.weak.upgrade() }.map(Interned::from_ref)
     }
 
     /// The number of strong handles at some moment during the call; 0 if the value has died.
@@ -443,7 +441,7 @@ impl<T: ?Sized + Internable> WeakInterned<T> {
     /// assert_eq!(Interned::downgrade(&alpha).strong_count(), 1);
     /// ```
     pub fn strong_count(&self) -> usize {
-        self.0.strong_count()
+        self.weak.strong_count()
     }
 
     /// Whether two weak handles belong to the same instance, dead or alive.
@@ -457,13 +455,13 @@ impl<T: ?Sized + Internable> WeakInterned<T> {
     /// assert!(Interned::downgrade(&alpha).ptr_eq(&Interned::downgrade(&alpha)));
     /// ```
     pub fn ptr_eq(&self, other: &Self) -> bool {
-        self.0.ptr_eq(&other.0)
+        self.weak.ptr_eq(&other.weak)
     }
 }
 
 impl<T: ?Sized + Internable> Clone for WeakInterned<T> {
     fn clone(&self) -> Self {
-        Self(self.0.clone())
+        Self::new(self.weak.clone())
     }
 }
 
@@ -490,7 +488,7 @@ mod tests {
             let names = Interner::<str>::new();
             let alpha = names.intern("alpha");
             let weak = Interned::downgrade(&alpha);
-            alpha.0.node().poke_handles(1 << 39);
+            alpha.0.node().poke_handles(1 << 38);
             match &way[..] {
                 "clone" => std::mem::forget(alpha.clone()),
                 "intern" => std::mem::forget(names.intern("alpha")),

@@ -202,7 +202,10 @@ impl<P: Identity + Clone, V, S: BuildHasher> WeakMap<ById<P>, V, S> {
     /// ```
     pub fn of(&self, pointer: &P, build: impl FnOnce(&P) -> V) -> Cached<ById<P>, V> {
         match self.get(ById::from_ref(pointer)) {
-            Some(entry) => entry,
+            Some(entry) => {
+                drop(build);
+                entry
+            }
             None => self.get_or_insert(ById(pointer.clone()), build(pointer)),
         }
     }

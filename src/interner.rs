@@ -493,7 +493,12 @@ fn accept_if<T: ?Sized + Internable>(
 #[inline]
 fn finish<V, T: ?Sized + Internable>(outcome: Outcome<V, Ref<T>, T>) -> Interned<T> {
     match outcome {
-        Outcome::Met(entry, _) | Outcome::Inserted(entry) => Interned::from_ref(entry),
+        Outcome::Met(entry, rest) => {
+            // What wasn't needed goes before there is a result that a panic would lose.
+            drop(rest);
+            Interned::from_ref(entry)
+        }
+        Outcome::Inserted(entry) => Interned::from_ref(entry),
     }
 }
 

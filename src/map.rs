@@ -1,5 +1,6 @@
 //! The map: a weak cache from keys to shared values.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
@@ -269,6 +270,16 @@ impl<K, V, S> WeakMap<K, V, S> {
     }
 }
 
+impl<K, V> Pending<K, Entry<K, V>> {
+    /// The key, out of the node if need be.
+    fn into_key(self) -> K {
+        match self {
+            Pending::Seed(key) => key,
+            Pending::Node(node) => node.into_value().key,
+        }
+    }
+}
+
 /// What is being looked for: the key itself, or the node that it went into.
 fn wanted<'a, K, V, X>(
     pending: &'a Pending<X, Entry<K, V>>,
@@ -304,7 +315,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
                     ControlFlow::Continue(entry)
                 }
             });
-        entry.map(Cached)
+        entry.map(Cached::from_ref)
     }
 
     /// Python's `setdefault`: the live entry of the key, or this one. Never waits: an entry that is still
@@ -322,30 +333,79 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
     /// assert_eq!(*again, "first");
     /// ```
     pub fn get_or_insert(&self, key: K, value: V) -> Cached<K, V> {
+        // The entry of this key, met last, that was still being built.
+        let building = Cell::new(None);
         let outcome = self.table.search_or_insert(
             self.hasher.hash_one(&key),
             (key, value),
             |pending, entry, found| {
-                let taken = match found {
-                    Found::Live => wanted(pending, |seed| &seed.0) == &entry.value().key,
-                    // If it can't be given up any more, it has a value by now.
+                if found == Found::Hidden || wanted(pending, |seed| &seed.0) != &entry.value().key {
+                    return ControlFlow::Continue(entry);
+                }
+                match found {
                     Found::Building => {
-                        wanted(pending, |seed| &seed.0) == &entry.value().key && !give_up(&entry)
+                        if let Pending::Node(new) = pending {
+                            new.hold_back();
+                        }
+                        building.set(Some(entry.clone()));
+                        ControlFlow::Continue(entry)
                     }
-                    Found::Hidden | Found::Dead => false,
-                };
-                if taken {
-                    ControlFlow::Break(entry)
-                } else {
-                    ControlFlow::Continue(entry)
+                    // Another inserter's, who may be at any point of what we would do next: we do it.
+                    Found::HeldBack => match self.settle(building.take(), &entry) {
+                        Some(built) => ControlFlow::Break(built),
+                        None if entry.node().is_visible() => ControlFlow::Break(entry),
+                        None => ControlFlow::Continue(entry),
+                    },
+                    _ => ControlFlow::Break(entry),
                 }
             },
             false,
-            |(key, value), seat| NewNode::sized(seat, Entry::new(key, Some(value))),
+            |(key, value), seat| {
+                let new = NewNode::sized(seat, Entry::new(key, Some(value)));
+                let met = building.take();
+                if met.is_some() {
+                    new.hold_back();
+                }
+                building.set(met);
+                new
+            },
         );
         match outcome {
-            Outcome::Met(entry, _) | Outcome::Inserted(entry) => Cached(entry),
+            Outcome::Met(entry, rest) => {
+                // What wasn't needed goes before there is a result that a panic would lose.
+                drop((building, rest));
+                Cached::from_ref(entry)
+            }
+            Outcome::Inserted(entry) => match building.take() {
+                None => Cached::from_ref(entry),
+                Some(building) => match self.settle(Some(building), &entry) {
+                    // Unless somebody has published it: then the other one has been removed since.
+                    Some(built) if entry.node().give_way() => {
+                        drop(entry);
+                        Cached::from_ref(built)
+                    }
+                    _ => Cached::from_ref(entry),
+                },
+            },
         }
+    }
+
+    /// Decides between an entry that is still being built, if there is one, and one that is held back
+    /// behind it: gives the former up and publishes the latter. If it has a value by now, answers it and
+    /// publishes nothing.
+    #[cold]
+    fn settle(
+        &self,
+        building: Option<Ref<Entry<K, V>>>,
+        held_back: &Ref<Entry<K, V>>,
+    ) -> Option<Ref<Entry<K, V>>> {
+        if let Some(building) = building
+            && !building.node().hide_building()
+        {
+            return Some(building);
+        }
+        self.table.publish(held_back);
+        None
     }
 
     /// The live entry of the key, or one that is built for it. Never waits: several threads may build, one
@@ -393,6 +453,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
         build: impl FnOnce(&K) -> Result<V, E>,
     ) -> Result<Cached<K, V>, E> {
         if let Some(entry) = self.get(&key) {
+            drop((key, build));
             return Ok(entry);
         }
         let value = build(&key)?;
@@ -460,9 +521,16 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
                 hash,
                 seed,
                 |pending, entry, found| {
-                    let visible = found != Found::Hidden;
-                    if visible && wanted(pending, |key| key) == &entry.value().key {
-                        ControlFlow::Break((entry, found))
+                    if found == Found::Hidden || wanted(pending, |key| key) != &entry.value().key {
+                        return ControlFlow::Continue(entry);
+                    }
+                    if found != Found::HeldBack {
+                        return ControlFlow::Break((entry, found));
+                    }
+                    // What was being built before it has been given up, or we would wait for that.
+                    self.table.publish(&entry);
+                    if entry.node().is_visible() {
+                        ControlFlow::Break((entry, Found::Live))
                     } else {
                         ControlFlow::Continue(entry)
                     }
@@ -475,26 +543,32 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
                     node
                 },
             );
-            let (entry, rest) = match outcome {
+            let (entry, found, rest) = match outcome {
+                Outcome::Met((entry, found), rest) => (entry, found, rest),
                 Outcome::Inserted(entry) => {
                     let claim = claim.expect("a node is claimed when it is made");
                     return self.build(Build { claim, entry }, hash, build);
                 }
-                Outcome::Met((entry, Found::Live), _) => return Ok(Cached(entry)),
-                Outcome::Met((entry, _), rest) => (entry, rest),
             };
             // A node of our own that came too late is nobody's business any more.
             drop(claim);
-            match builds::wait_for(entry.node()) {
-                Waited::Built => return Ok(Cached(entry)),
-                Waited::Claimed(claim) => return self.build(Build { claim, entry }, hash, build),
-                Waited::Deadlock => return Err(InitError::Deadlock),
-                Waited::GivenUp => {}
-            }
-            seed = match rest {
-                Pending::Seed(key) => key,
-                Pending::Node(node) => node.into_value().key,
+            let waited = match found {
+                Found::Building => builds::wait_for(entry.node()),
+                _ => Waited::Built,
             };
+            match waited {
+                Waited::Built => {
+                    // What wasn't needed goes before there is a result that a panic would lose.
+                    drop((rest, build));
+                    return Ok(Cached::from_ref(entry));
+                }
+                Waited::Claimed(claim) => {
+                    drop(rest);
+                    return self.build(Build { claim, entry }, hash, build);
+                }
+                Waited::Deadlock => return Err(InitError::Deadlock),
+                Waited::GivenUp => seed = rest.into_key(),
+            }
         }
     }
 
@@ -511,11 +585,15 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
         // SAFETY: this thread has the claim, and the entry isn't built yet.
         unsafe { *entry.value().value.get() = Some(value) };
         if self.table.publish_built(entry) {
-            return Ok(Cached(under_way.finish()));
+            return Ok(Cached::from_ref(under_way.finish()));
         }
-        // `get_or_insert` has published another value of the key. It counts, if it is still there.
+        // `get_or_insert` has linked another value of the key. It counts, if it is still there.
         let other = self.table.search(hash, |other, found| {
-            if found == Found::Live && other.value().key == *key {
+            if found == Found::Hidden || other.value().key != *key {
+                return ControlFlow::Continue(other);
+            }
+            self.table.publish(&other);
+            if other.node().is_visible() {
                 ControlFlow::Break(other)
             } else {
                 ControlFlow::Continue(other)
@@ -526,11 +604,11 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
             let lost = unsafe { (*entry.value().value.get()).take() };
             drop(under_way.finish());
             drop(lost);
-            return Ok(Cached(other));
+            return Ok(Cached::from_ref(other));
         }
         // It has come and gone, so ours comes after it, as an entry that was removed at once.
         entry.node().finish_hidden();
-        Ok(Cached(under_way.finish()))
+        Ok(Cached::from_ref(under_way.finish()))
     }
 
     /// Removes the live entry of a key and answers it; `None` if there is none. Its handles stay what they
@@ -549,22 +627,12 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
     pub fn remove<Q: ?Sized + Hash + Equivalent<K>>(&self, key: &Q) -> Option<Cached<K, V>> {
         // Another thread may remove it first; then there may be a next one.
         while let Some(entry) = self.get(key) {
-            if entry.0.hide() {
+            if entry.entry().hide() {
                 return Some(entry);
             }
         }
         None
     }
-}
-
-/// Gives an entry up that is still being built. `false` if it is built by now.
-#[cold]
-fn give_up<K, V>(entry: &Ref<Entry<K, V>>) -> bool {
-    let given_up = entry.node().hide_building();
-    if given_up {
-        builds::wake(entry.node());
-    }
-    given_up
 }
 
 /// An entry that this thread builds. Dropping it lets others build.
@@ -624,7 +692,7 @@ impl<K, V> Iterator for MapIter<'_, K, V> {
     type Item = Cached<K, V>;
 
     fn next(&mut self) -> Option<Cached<K, V>> {
-        self.entries.next().map(Cached)
+        self.entries.next().map(Cached::from_ref)
     }
 }
 

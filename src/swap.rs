@@ -65,15 +65,15 @@ unsafe impl<K, V> RefCnt for Cached<K, V> {
     type Base = Pointee;
 
     fn into_ptr(me: Self) -> *mut Pointee {
-        as_ptr(&ManuallyDrop::new(me).0)
+        as_ptr(ManuallyDrop::new(me).entry())
     }
 
     fn as_ptr(me: &Self) -> *mut Pointee {
-        as_ptr(&me.0)
+        as_ptr(me.entry())
     }
 
     unsafe fn from_ptr(pointer: *const Pointee) -> Self {
         // SAFETY: as for the caller.
-        Self(unsafe { from_ptr::<Entry<K, V>>(pointer) })
+        Self::from_ref(unsafe { from_ptr::<Entry<K, V>>(pointer) })
     }
 }

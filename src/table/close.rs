@@ -20,6 +20,7 @@ use super::side::{Registration, SideRef, caught};
 use super::walk::Walk;
 
 /// A counted reference to the value of a node: what every handle is made of.
+#[repr(transparent)]
 pub(crate) struct Ref<T: ?Sized + Payload> {
     /// Invariant: this holds one count of the node.
     node: NonNull<Node>,
@@ -86,20 +87,17 @@ impl<T: ?Sized + Payload> Ref<T> {
     }
 
     /// Takes a count through a weak handle.
-    pub(crate) fn upgrade(side: &SideRef) -> Option<Self> {
+    ///
+    /// # Safety
+    ///
+    /// The record is of a node that was built for `T`.
+    pub(crate) unsafe fn upgrade(side: &SideRef) -> Option<Self> {
         let guard = pin();
         let node = side.node(&guard)?;
-        // SAFETY: `upgrade` has taken a count; weak handles keep the type.
+        // SAFETY: `upgrade` has taken a count, on a node of type `T`.
         node.count
             .upgrade(false)
             .then(|| unsafe { Self::from_counted(NonNull::from(node)) })
-    }
-
-    /// How many strong handles a weak handle sees.
-    pub(crate) fn strong_count(side: &SideRef) -> u64 {
-        let guard = pin();
-        side.node(&guard)
-            .map_or(0, |node| node.count.read().handles())
     }
 
     /// Removes the entry from its table, while its handles live on. `false` if it was removed before.
@@ -309,7 +307,7 @@ impl Dying {
     /// # Safety
     ///
     /// The value is of type `T`.
-    unsafe fn run<T: ?Sized + Payload>(self, panics: &mut FirstPanic) {
+    unsafe fn run<T: ?Sized + Payload>(mut self, panics: &mut FirstPanic) {
         if let Some(hook) = &self.hook {
             panics.catch(|| hook.call(self.node));
         }
@@ -320,6 +318,9 @@ impl Dying {
         }
         // SAFETY: the value is gone.
         unsafe { self.retire::<T>() };
+        // It may have been replaced, and this the last reference to it.
+        let hook = self.hook.take();
+        panics.catch(|| drop(hook));
     }
 
     /// # Safety
@@ -380,14 +381,14 @@ impl Frame {
             // SAFETY: it is of the same table in the same generation, and so of the same type.
             unsafe { dying.run::<T>(&mut panics) };
         }
-        INNERMOST.with(|innermost| innermost.set(frame.outer));
+        drop(frame);
         panics.resume();
     }
 
     /// Queues the value if this thread is destroying one of its table. Otherwise gives it back.
     fn hand_over(dying: Dying) -> Option<Dying> {
         let mut next = INNERMOST.with(Cell::get);
-        // SAFETY: frames are on the stack of this thread, and leave the list before they end.
+        // SAFETY: frames are on the stack of this thread, and leave the list when they end.
         while let Some(frame) = unsafe { next.as_ref() } {
             if frame.home == dying.home {
                 frame.queue.borrow_mut().push(dying);
@@ -400,6 +401,12 @@ impl Frame {
 
     fn next(&self) -> Option<Dying> {
         self.queue.borrow_mut().pop()
+    }
+}
+
+impl Drop for Frame {
+    fn drop(&mut self) {
+        INNERMOST.with(|innermost| innermost.set(self.outer));
     }
 }
 

@@ -1,35 +1,38 @@
 //! The packed count word of a node.
 //!
-//! One word carries the number of strong handles, four flags, and the generation of the table that the
+//! One word carries the number of strong handles, five flags, and the generation of the table that the
 //! node was made for:
 //!
 //! ```text
-//!   63     62        61       60        59 ........ 20   19 ....... 0
-//!  DEAD  DETACHED  HIDDEN  BUILDING    strong handles    generation
+//!   63     62        61       60        59       58 ........ 20   19 ....... 0
+//!  DEAD  DETACHED  HIDDEN  BUILDING  HELD_BACK    strong handles    generation
 //! ```
 //!
-//! The word is born with one handle, for a map's entry also with `BUILDING`. Every combination that occurs:
+//! The word is born with one handle. Every combination that occurs (`?`: set or not):
 //!
 //! ```text
-//! DEAD DETACHED HIDDEN BUILDING handles | meaning                              | left by
-//!   -     -       -       -      > 0    | live: `find` may take a count        | last release; `remove`
-//!   -     -       -       -        0    | dying: may be revived by a find or a | revival, or whoever wins
-//!         -                             |   weak upgrade, or closed            |   the CAS to DEAD
-//!   -     -       -       x      any    | key without value: finders of the    | its builder (clears it),
-//!                                       |   key skip it or wait                |   `get_or_insert` (HIDDEN)
-//!   -     -       x       x      any    | given up for another entry: nobody   | last release
-//!                                       |   finds it, it never gets a value    |
-//!   -     -       x       -      > 0    | removed: its handles live on,        | last release
-//!                                       |   look-ups skip it                   |
-//!   -     x       ?       -      > 0    | its table is gone: the handles live  | the release that takes it to
-//!                                       |   on by themselves                   |   zero; it alone closes
-//!   -     x       ?       -        0    | no state: that release, or teardown, | -
-//!                                       |   owns the node and nobody revives   |
-//!   x     ?       ?       ?      any    | dead for ever; the number counts     | the epoch (freed)
-//!                                       |   finders that came too late         |
+//! flags               handles | meaning                                   | left by
+//! -                      > 0  | live: `find` may take a count             | last release; `remove`
+//! -                        0  | dying: may be revived by a find or a weak | revival, or whoever wins the
+//!                             |   upgrade, or closed                      |   compare-exchange to DEAD
+//! BUILDING               any  | key without value: finders of the key     | its builder clears it;
+//!                             |   skip it or wait                         |   `get_or_insert` hides it
+//! BUILDING, HIDDEN       any  | given up for another entry of the key     | last release; its builder may
+//!                             |                                           |   complete it: BUILDING goes
+//! HELD_BACK              any  | value, not published: an entry before it  | anybody who sees that one given
+//!                             |   is BUILDING, or was                     |   up clears it; its owner hides it
+//! HELD_BACK, HIDDEN      any  | gave way to that entry                    | last release
+//! HIDDEN                 any  | removed: its handles live on, look-ups    | last release
+//!                             |   skip it                                 |
+//! DETACHED, ?            > 0  | its table is gone: the handles live on by | the release that takes it to
+//!                             |   themselves                              |   zero; it alone closes
+//! DETACHED, ?              0  | no state: that release, or teardown, owns | -
+//!                             |   the node, and nobody revives it         |
+//! DEAD, ?                any  | dead for ever; the number counts finders  | the epoch (freed)
+//!                             |   that came too late                      |
 //! ```
 //!
-//! Flags are only ever set, but for `BUILDING`, which its builder clears. The generation never changes.
+//! Only `BUILDING` and `HELD_BACK` are ever cleared. The generation never changes.
 
 use super::primitive::{AtomicU64, Ordering};
 
@@ -41,14 +44,18 @@ const ONE: u64 = 1 << GENERATION_BITS;
 
 /// A count from here on has run away: handles were leaked in a loop. Half of the room is left, so that
 /// threads that race past the check can't reach the flags.
-const LIMIT: u64 = 1 << 59;
+const LIMIT: u64 = 1 << 58;
 
+const HELD_BACK: u64 = 1 << 59;
 const BUILDING: u64 = 1 << 60;
 const HIDDEN: u64 = 1 << 61;
 const DETACHED: u64 = 1 << 62;
 const DEAD: u64 = 1 << 63;
 
-const HANDLES: u64 = BUILDING - ONE;
+const HANDLES: u64 = HELD_BACK - ONE;
+
+/// Flags of entries that look-ups must not answer.
+const INVISIBLE: u64 = HIDDEN | BUILDING | HELD_BACK;
 
 /// Generations are compared in the room that a count has for them.
 pub(super) const GENERATIONS: u32 = 1 << GENERATION_BITS;
@@ -84,7 +91,7 @@ impl Count {
 
     /// Whether the entry was visible in its table when the count said this.
     pub(super) fn was_visible(self) -> bool {
-        self.0 & (HIDDEN | BUILDING) == 0
+        self.0 & INVISIBLE == 0
     }
 }
 
@@ -97,6 +104,8 @@ pub(crate) enum Found {
     Hidden,
     /// A count on a key whose value is still being built.
     Building,
+    /// A count on an entry that isn't published yet.
+    HeldBack,
     /// Nothing: the entry is dead and the count doesn't matter any more.
     Dead,
 }
@@ -203,7 +212,7 @@ impl AtomicCount {
     pub(super) fn upgrade(&self, visible_only: bool) -> bool {
         let mut refused = DEAD;
         if visible_only {
-            refused |= HIDDEN | BUILDING | DETACHED;
+            refused |= INVISIBLE | DETACHED;
         }
         // Relaxed: the compare-exchange decides.
         let mut seen = self.0.load(Ordering::Relaxed);
@@ -289,6 +298,48 @@ impl AtomicCount {
         false
     }
 
+    /// Declares that a node which nobody else knows isn't to be seen yet.
+    pub(super) fn hold_back(&self) {
+        // Relaxed: published with the node.
+        self.0.fetch_or(HELD_BACK, Ordering::Relaxed);
+    }
+
+    /// Lets an entry be seen that was held back, unless it gave way. `true` for the one who did it.
+    pub(super) fn publish(&self) -> bool {
+        // Relaxed throughout: the value was published with the node, only the flag changes hands.
+        let mut seen = self.0.load(Ordering::Relaxed);
+        while seen & (HELD_BACK | HIDDEN) == HELD_BACK {
+            let published = seen & !HELD_BACK;
+            match self.0.compare_exchange_weak(
+                seen,
+                published,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
+    /// Gives way with an entry that is held back. `false` if somebody has published it.
+    pub(super) fn give_way(&self) -> bool {
+        // Relaxed throughout: as in `publish`.
+        let mut seen = self.0.load(Ordering::Relaxed);
+        while seen & HELD_BACK != 0 {
+            let hidden = seen | HIDDEN;
+            match self
+                .0
+                .compare_exchange_weak(seen, hidden, Ordering::Relaxed, Ordering::Relaxed)
+            {
+                Ok(_) => return true,
+                Err(now) => seen = now,
+            }
+        }
+        false
+    }
+
     /// Publishes a value that was just built; `false` if the entry was given up meanwhile.
     pub(super) fn finish_building(&self) -> bool {
         // Relaxed: the compare-exchange decides.
@@ -342,6 +393,8 @@ fn take_slow(old: Count) -> Found {
         Found::Hidden
     } else if old.is_building() {
         Found::Building
+    } else if old.0 & HELD_BACK != 0 {
+        Found::HeldBack
     } else {
         unreachable!("look-ups borrow the table, so none meets a detached node")
     }

@@ -54,10 +54,14 @@ impl HookSlot {
     }
 
     pub(super) fn store(&self, hook: Option<Hook>) {
-        let set = hook.is_some();
-        self.slot.store(hook.map(Arc::new));
+        let Some(hook) = hook else {
+            // Relaxed: who still sees the flag finds the slot empty, or the hook.
+            self.set.store(false, Ordering::Relaxed);
+            return self.slot.store(None);
+        };
+        self.slot.store(Some(Arc::new(hook)));
         // Release: pairs with the Acquire in `load`; who sees the flag sees the hook.
-        self.set.store(set, Ordering::Release);
+        self.set.store(true, Ordering::Release);
     }
 
     /// The hook for a value that was just closed, unless it never was a value.

@@ -90,9 +90,12 @@
 //! **Remove** (maps). Sets HIDDEN, holding a count. The node stays linked until its last handle goes, because
 //! that release will search for it. Finders give their count back in the ordinary way and look on.
 //!
-//! **Build** (`WeakMap::get_or_init`). The key is linked in a node that is BUILDING. Finders skip it, or wait
-//! (`builds.rs`), or give it up: BUILDING to BUILDING and HIDDEN, one compare-exchange against the builder's,
-//! which clears BUILDING.
+//! **Build** (`WeakMap::get_or_init`). The key is linked in a node that is BUILDING. Finders skip it or wait
+//! (`builds.rs`). An inserter of the key doesn't wait (`WeakMap::get_or_insert`): 1. It links its own node, HELD_BACK. 2. It
+//! gives the other one up: BUILDING to BUILDING and HIDDEN, one compare-exchange against the builder's, which
+//! clears BUILDING. 3. If it won, it publishes its own. If it lost, its own gives way. In this order, a builder
+//! that was given up finds the node that came instead, and publishes it if its owner hasn't yet; so does
+//! anybody else who meets it and no BUILDING node before it. There is no moment at which both count.
 //!
 //! **Grow**. Install the next segment, zeroed; then raise the level. **Splice** a word: claim it, 0 to BUSY; walk
 //! to its place from an ancestor; let it lead to what comes there; link it by compare-exchange; clear BUSY, by
@@ -390,8 +393,12 @@ impl<T: ?Sized + Payload> LazyTable<T> {
         loop {
             let (entry, found) = table.next_entry(key, held.as_ref(), &pin()).ok()?;
             match visit(entry, found) {
-                ControlFlow::Break(result) => return Some(result),
                 ControlFlow::Continue(entry) => held = Some(entry),
+                ControlFlow::Break(result) => {
+                    // Before there is a result that a panic in here would lose.
+                    drop(held);
+                    return Some(result);
+                }
             }
         }
     }
@@ -422,8 +429,12 @@ impl<T: ?Sized + Payload> LazyTable<T> {
                 Ok((entry, found)) => {
                     drop(guard);
                     match visit(&pending, entry, found) {
-                        ControlFlow::Break(result) => return Outcome::Met(result, pending),
                         ControlFlow::Continue(entry) => held = Some(entry),
+                        ControlFlow::Break(result) => {
+                            // Before there is a result that a panic in here would lose.
+                            drop((held, make));
+                            return Outcome::Met(result, pending);
+                        }
                     }
                     continue;
                 }
@@ -447,12 +458,15 @@ impl<T: ?Sized + Payload> LazyTable<T> {
             match end.insert(new) {
                 Err(new) => pending = Pending::Node(new),
                 Ok(node) => {
-                    // An entry without a value counts when it has one.
-                    if !node.count.read().is_building() {
+                    // Others count when they are published.
+                    if node.count.read().was_visible() {
                         table.admit(&guard);
                     }
                     // SAFETY: a new node has one count, which is ours.
-                    return Outcome::Inserted(unsafe { Ref::from_counted(NonNull::from(node)) });
+                    let entry = unsafe { Ref::from_counted(NonNull::from(node)) };
+                    drop(guard);
+                    drop(held);
+                    return Outcome::Inserted(entry);
                 }
             }
         }
@@ -503,6 +517,15 @@ impl Table {
 }
 
 impl<T: ?Sized + Payload> LazyTable<T> {
+    /// Publishes an entry that was held back, unless it gave way or somebody else has published it.
+    pub(crate) fn publish(&self, entry: &Ref<T>) {
+        if entry.node().publish()
+            && let Some(table) = self.get()
+        {
+            table.admit(&pin());
+        }
+    }
+
     /// Publishes an entry whose value its caller has just built; `false` if it was given up meanwhile.
     pub(crate) fn publish_built(&self, entry: &Ref<T>) -> bool {
         let published = entry.node().finish_building();

@@ -148,6 +148,21 @@ impl Node {
         self.count.finish_hidden();
     }
 
+    /// Lets an entry be seen that was held back, unless it gave way. `true` for the one who did it.
+    pub(super) fn publish(&self) -> bool {
+        self.count.publish()
+    }
+
+    /// Gives way with an entry that is held back. `false` if somebody has published it.
+    pub(crate) fn give_way(&self) -> bool {
+        self.count.give_way()
+    }
+
+    /// Whether look-ups see the entry.
+    pub(crate) fn is_visible(&self) -> bool {
+        self.count.read().was_visible()
+    }
+
     /// Gives an entry up that has no value yet; `false` if it has one by now.
     pub(crate) fn hide_building(&self) -> bool {
         self.count.hide_building()
@@ -328,6 +343,12 @@ impl<T: ?Sized + Payload> NewNode<T> {
         // SAFETY: the node was allocated by us, and nobody else knows it.
         unsafe { self.node.as_ref() }.count.start_building();
         self
+    }
+
+    /// Declares that finders must not answer the node before it is published.
+    pub(crate) fn hold_back(&self) {
+        // SAFETY: the node was allocated by us, and nobody else knows it.
+        unsafe { self.node.as_ref() }.count.hold_back();
     }
 
     pub(crate) fn value(&self) -> &T {

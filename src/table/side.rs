@@ -17,7 +17,7 @@ use std::sync::Arc;
 use super::close::FirstPanic;
 use super::node::Node;
 use super::primitive::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
-use super::retire::Guard;
+use super::retire::{Guard, pin};
 use super::{Owner, Table};
 
 /// What a value leaves behind for its weak handles.
@@ -116,6 +116,12 @@ impl SideRef {
     /// The node, if the value still lives and `guard` lets us read it.
     pub(super) fn node<'g>(&self, guard: &'g Guard) -> Option<&'g Node> {
         self.get().node(guard)
+    }
+
+    /// How many strong handles there are.
+    pub(crate) fn strong_count(&self) -> u64 {
+        let guard = pin();
+        self.node(&guard).map_or(0, Node::ref_count)
     }
 
     pub(crate) fn address(&self) -> usize {

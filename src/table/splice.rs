@@ -127,22 +127,18 @@ impl Table {
     /// Removes the first item of the list. Only teardown does.
     pub(super) fn pop_first<'g>(&'g self, _guard: &'g Guard) -> Option<Target<'g>> {
         let root = self.buckets.root();
-        let mut next = root.load();
-        loop {
-            // SAFETY: read with Acquire from the root, under the caller's pin.
-            let target = unsafe { next.target() };
-            let behind: &AtomicLink = match target {
-                Target::Node(node) => &node.next,
-                Target::Word(word) => word,
-                Target::End => return None,
-            };
-            // A dropper may stand behind the item and unlink what follows: the mark makes it fail.
-            let frozen = behind.mark();
-            match root.swing(next, frozen) {
-                Ok(_) => return Some(target),
-                // A dropper unlinked the item for us, or what stood there before.
-                Err(now) => next = now,
-            }
-        }
+        let next = root.load();
+        // SAFETY: read with Acquire from the root, under the caller's pin.
+        let target = unsafe { next.target() };
+        let behind: &AtomicLink = match target {
+            Target::Node(node) => &node.next,
+            Target::Word(word) => word,
+            Target::End => return None,
+        };
+        // A dropper may stand behind the item and unlink what follows: the mark makes it fail.
+        let frozen = behind.mark();
+        // Nobody inserts, so if the root has changed, a dropper has unlinked the item for us.
+        let _ = root.swing(next, frozen);
+        Some(target)
     }
 }
