@@ -18,6 +18,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::ptr;
 use std::sync::Arc;
 
 use crate::table::primitive::{Condvar, Mutex, global, lock, thread_number, wait};
@@ -28,8 +29,8 @@ global! { fn registry() -> Mutex<Builds> = Mutex::new(Builds::new()) }
 struct Builds {
     /// By the node's address.
     builders: BTreeMap<usize, Builder>,
-    /// The node that a thread waits for, by the thread's number.
-    waiting: BTreeMap<u64, usize>,
+    /// What a thread waits for, by the thread's number.
+    waiting: BTreeMap<u64, Awaited>,
     claims: u64,
 }
 
@@ -39,6 +40,13 @@ struct Builder {
     claim: u64,
     gone: Arc<Condvar>,
 }
+
+/// A node that a thread waits for. Invariant: that thread holds a count on it while this is registered.
+#[derive(Clone, Copy)]
+struct Awaited(*const Node);
+
+// SAFETY: nodes are shared among threads; the pointer is good by the invariant, wherever it is used.
+unsafe impl Send for Awaited {}
 
 impl Builds {
     const fn new() -> Self {
@@ -56,12 +64,26 @@ impl Builds {
             if builder.thread == thread {
                 return true;
             }
-            match self.waiting.get(&builder.thread) {
-                Some(&next) => node = next,
-                None => return false,
+            let Some(awaited) = self.waiting.get(&builder.thread) else {
+                return false;
+            };
+            // SAFETY: by the invariant, under the registry's lock.
+            let awaited = unsafe { &*awaited.0 };
+            node = ptr::from_ref(awaited).addr();
+            // Nothing is to be waited for there any more. Whoever has seen to that doesn't take the lock,
+            // to tell; so we do.
+            if !matches!(awaited.building(), Building::UnderWay) {
+                self.wake(node);
+                return false;
             }
         }
         false
+    }
+
+    fn wake(&self, node: usize) {
+        if let Some(builder) = self.builders.get(&node) {
+            builder.gone.notify_all();
+        }
     }
 
     fn claim(&mut self, node: usize) -> Claim {
@@ -121,7 +143,7 @@ pub(crate) enum Waited {
 
 /// Waits until an entry has a value, or needs somebody to build it. The caller holds a count.
 pub(crate) fn wait_for(node: &Node) -> Waited {
-    let address = std::ptr::from_ref(node).addr();
+    let address = ptr::from_ref(node).addr();
     let me = thread_number();
     let registry = registry();
     let mut builds = lock(&*registry);
@@ -138,7 +160,7 @@ pub(crate) fn wait_for(node: &Node) -> Waited {
             return Waited::Deadlock;
         }
         let gone = builder.gone.clone();
-        builds.waiting.insert(me, address);
+        builds.waiting.insert(me, Awaited(node));
         builds = wait(&gone, builds);
         builds.waiting.remove(&me);
     }

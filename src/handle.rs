@@ -341,22 +341,22 @@ impl<U: PartialEq, const N: usize> PartialEq<[U; N]> for Interned<[U]> {
 /// What a weak handle is, whatever it leads to, with its callback, if it has one.
 #[derive(Clone)]
 pub(crate) struct WeakRef {
-    // The registration goes first, so that the callback is cancelled while the record is there.
-    registration: Option<Arc<Registration>>,
     side: SideRef,
+    /// Cancels the callback when its last clone goes.
+    _registration: Option<Arc<Registration>>,
 }
 
 impl WeakRef {
     pub(crate) fn new(side: SideRef) -> Self {
         Self {
-            registration: None,
+            _registration: None,
             side,
         }
     }
 
     pub(crate) fn with_callback((side, registration): (SideRef, Arc<Registration>)) -> Self {
         Self {
-            registration: Some(registration),
+            _registration: Some(registration),
             side,
         }
     }

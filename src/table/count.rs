@@ -89,6 +89,11 @@ impl Count {
         self.0 & DEAD != 0
     }
 
+    /// Whether the entry was never published: it is, or was given up while it was, on its way there.
+    pub(super) fn is_unpublished(self) -> bool {
+        self.0 & (BUILDING | HELD_BACK) != 0
+    }
+
     /// Whether the entry was visible in its table when the count said this.
     pub(super) fn was_visible(self) -> bool {
         self.0 & INVISIBLE == 0

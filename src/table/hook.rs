@@ -64,11 +64,11 @@ impl HookSlot {
         self.set.store(true, Ordering::Release);
     }
 
-    /// The hook for a value that was just closed, unless it never was a value.
+    /// The hook for a value that was just closed, unless it never was an entry.
     #[inline]
     pub(super) fn load(&self, closed: Count) -> Option<Arc<Hook>> {
         // Acquire: pairs with the Release in `store`.
-        if !self.set.load(Ordering::Acquire) || closed.is_building() {
+        if !self.set.load(Ordering::Acquire) || closed.is_unpublished() {
             return None;
         }
         self.slot.load()
