@@ -3,12 +3,11 @@
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::iter::FusedIterator;
-use std::ops::ControlFlow;
 
 use equivalent::Equivalent;
 
 use crate::table::primitive::maybe_const_fn;
-use crate::table::{Entries, Found, Internable, LazyTable, Outcome, Pending, Ref, Verdict};
+use crate::table::{Entries, Found, Internable, LazyTable, Pending};
 use crate::{Intern, Interned, MemoryUsage, Pinned, RandomState};
 
 /// A lock-free weak interning cache: one live instance of every equal value.
@@ -382,12 +381,12 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
                     Pending::Seed(value) => value.as_value(),
                     Pending::Node(node) => node.value(),
                 };
-                accept_if(wanted == entry.value(), entry, found)
+                found == Found::Live && wanted == entry.value()
             },
             Q::RUNS_USER_CODE,
             Q::into_node,
         );
-        finish(outcome)
+        Interned::from_ref(outcome.into_entry())
     }
 
     /// The one instance of what is equivalent to `key`; built on a miss only.
@@ -419,7 +418,7 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
         let outcome = self.table.search_or_insert(
             hash,
             key,
-            |_, entry, found| accept_if(key.equivalent(entry.value()), entry, found),
+            |_, entry, found| found == Found::Live && key.equivalent(entry.value()),
             true,
             |key, seat| {
                 let value = build(key);
@@ -432,7 +431,7 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
                 value.into_node(seat)
             },
         );
-        finish(outcome)
+        Interned::from_ref(outcome.into_entry())
     }
 
     /// The live instance of what is equivalent to `key`; `None` if there is none. Changes nothing.
@@ -470,35 +469,9 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
     pub fn get_hashed<Q: ?Sized + Equivalent<T>>(&self, hash: u64, key: &Q) -> Option<Interned<T>> {
         self.table
             .search(hash, |entry, found| {
-                accept_if(key.equivalent(entry.value()), entry, found)
+                found == Found::Live && key.equivalent(entry.value())
             })
             .map(Interned::from_ref)
-    }
-}
-
-/// The verdict of a search that wants one live entry.
-#[inline]
-fn accept_if<T: ?Sized + Internable>(
-    equal: bool,
-    entry: Ref<T>,
-    found: Found,
-) -> Verdict<Ref<T>, T> {
-    if equal && found == Found::Live {
-        ControlFlow::Break(entry)
-    } else {
-        ControlFlow::Continue(entry)
-    }
-}
-
-#[inline]
-fn finish<V, T: ?Sized + Internable>(outcome: Outcome<V, Ref<T>, T>) -> Interned<T> {
-    match outcome {
-        Outcome::Met(entry, rest) => {
-            // What wasn't needed goes before there is a result that a panic would lose.
-            drop(rest);
-            Interned::from_ref(entry)
-        }
-        Outcome::Inserted(entry) => Interned::from_ref(entry),
     }
 }
 

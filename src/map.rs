@@ -1,16 +1,13 @@
 //! The map: a weak cache from keys to shared values.
 
-use std::cell::Cell;
+use std::cell::RefCell;
 use std::convert::Infallible;
-use std::error::Error;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::iter::FusedIterator;
-use std::ops::ControlFlow;
 
 use equivalent::Equivalent;
 
-use crate::builds::{self, Claim, Waited};
 use crate::cached::Entry;
 use crate::table::primitive::maybe_const_fn;
 use crate::table::{Entries, Found, LazyTable, NewNode, Outcome, Pending, Ref};
@@ -39,8 +36,8 @@ use crate::{Cached, MemoryUsage, RandomState};
 /// assert!(SQUARES.get(&3).is_none());
 /// ```
 pub struct WeakMap<K, V, S = RandomState> {
-    table: LazyTable<Entry<K, V>>,
-    hasher: S,
+    pub(crate) table: LazyTable<Entry<K, V>>,
+    pub(crate) hasher: S,
 }
 
 impl<K, V> WeakMap<K, V> {
@@ -270,18 +267,8 @@ impl<K, V, S> WeakMap<K, V, S> {
     }
 }
 
-impl<K, V> Pending<K, Entry<K, V>> {
-    /// The key, out of the node if need be.
-    fn into_key(self) -> K {
-        match self {
-            Pending::Seed(key) => key,
-            Pending::Node(node) => node.into_value().key,
-        }
-    }
-}
-
 /// What is being looked for: the key itself, or the node that it went into.
-fn wanted<'a, K, V, X>(
+pub(crate) fn wanted<'a, K, V, X>(
     pending: &'a Pending<X, Entry<K, V>>,
     key: impl FnOnce(&'a X) -> &'a K,
 ) -> &'a K {
@@ -306,16 +293,11 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
     /// ```
     #[inline]
     pub fn get<Q: ?Sized + Hash + Equivalent<K>>(&self, key: &Q) -> Option<Cached<K, V>> {
-        let entry = self
-            .table
-            .search(self.hasher.hash_one(key), |entry, found| {
-                if found == Found::Live && key.equivalent(&entry.value().key) {
-                    ControlFlow::Break(entry)
-                } else {
-                    ControlFlow::Continue(entry)
-                }
-            });
-        entry.map(Cached::from_ref)
+        let hash = self.hasher.hash_one(key);
+        let wanted = |entry: &Ref<Entry<K, V>>, found| {
+            found == Found::Live && key.equivalent(&entry.value().key)
+        };
+        self.table.search(hash, wanted).map(Cached::from_ref)
     }
 
     /// Python's `setdefault`: the live entry of the key, or this one. Never waits: an entry that is still
@@ -333,65 +315,62 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
     /// assert_eq!(*again, "first");
     /// ```
     pub fn get_or_insert(&self, key: K, value: V) -> Cached<K, V> {
-        // The entry of this key, met last, that was still being built.
-        let building = Cell::new(None);
+        // The entry of this key, met last, that was being built; by now it may have a value.
+        let building = RefCell::new(None);
+        let mut built = None;
         let outcome = self.table.search_or_insert(
             self.hasher.hash_one(&key),
             (key, value),
             |pending, entry, found| {
                 if found == Found::Hidden || wanted(pending, |seed| &seed.0) != &entry.value().key {
-                    return ControlFlow::Continue(entry);
+                    return false;
                 }
                 match found {
                     Found::Building => {
                         if let Pending::Node(new) = pending {
                             new.hold_back();
                         }
-                        building.set(Some(entry.clone()));
-                        ControlFlow::Continue(entry)
+                        building.replace(Some(entry.clone()));
+                        false
                     }
                     // Another inserter's, who may be at any point of what we would do next: we do it.
-                    Found::HeldBack => match self.settle(building.take(), &entry) {
-                        Some(built) => ControlFlow::Break(built),
-                        None if entry.node().is_visible() => ControlFlow::Break(entry),
-                        None => ControlFlow::Continue(entry),
-                    },
-                    _ => ControlFlow::Break(entry),
+                    Found::HeldBack => {
+                        built = self.settle(building.take(), entry);
+                        built.is_some() || entry.node().is_visible()
+                    }
+                    _ => true,
                 }
             },
             false,
             |(key, value), seat| {
                 let new = NewNode::sized(seat, Entry::new(key, Some(value)));
-                let met = building.take();
-                if met.is_some() {
+                if building.borrow().is_some() {
                     new.hold_back();
                 }
-                building.set(met);
                 new
             },
         );
-        match outcome {
-            Outcome::Met(entry, rest) => {
-                // What wasn't needed goes before there is a result that a panic would lose.
-                drop((building, rest));
-                Cached::from_ref(entry)
+        if let Outcome::Inserted(entry) = &outcome
+            && let Some(building) = building.take()
+        {
+            built = self
+                .settle(Some(building), entry)
+                // Unless somebody has published ours: then the other one has been removed since.
+                .filter(|_| entry.node().give_way());
+        }
+        drop(building);
+        let entry = outcome.into_entry();
+        match built {
+            None => Cached::from_ref(entry),
+            Some(built) => {
+                drop(entry);
+                Cached::from_ref(built)
             }
-            Outcome::Inserted(entry) => match building.take() {
-                None => Cached::from_ref(entry),
-                Some(building) => match self.settle(Some(building), &entry) {
-                    // Unless somebody has published it: then the other one has been removed since.
-                    Some(built) if entry.node().give_way() => {
-                        drop(entry);
-                        Cached::from_ref(built)
-                    }
-                    _ => Cached::from_ref(entry),
-                },
-            },
         }
     }
 
     /// Decides between an entry that is still being built, if there is one, and one that is held back
-    /// behind it: gives the former up and publishes the latter. If it has a value by now, answers it and
+    /// behind it: gives the former up and publishes the latter. If it has a value by now, returns it and
     /// publishes nothing.
     #[cold]
     fn settle(
@@ -460,157 +439,6 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
         Ok(self.get_or_insert(key, value))
     }
 
-    /// The live entry of the key, or one that is built for it, by exactly one thread.
-    ///
-    /// Others of that key wait and get that very value, also if the builder lets go of it at once; those of
-    /// other keys aren't held up. If `build` panics, the next one who waits builds.
-    ///
-    /// # Panics
-    ///
-    /// If `build` panics, on this thread only. If this thread would wait for itself: when it is called from
-    /// within `build` for the same key, or for one whose builder waits for this thread, through any number
-    /// of keys, maps and threads. [`try_get_or_init`](Self::try_get_or_init) answers an error instead.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use hapax::WeakMap;
-    /// let map = WeakMap::new();
-    /// std::thread::scope(|scope| {
-    ///     for _ in 0..4 {
-    ///         scope.spawn(|| assert_eq!(*map.get_or_init(3, |n| n * n), 9));
-    ///     }
-    /// });
-    /// ```
-    pub fn get_or_init(&self, key: K, build: impl FnOnce(&K) -> V) -> Cached<K, V> {
-        match self.try_get_or_init(key, |key| Ok::<V, Infallible>(build(key))) {
-            Ok(entry) => entry,
-            Err(InitError::Init(never)) => match never {},
-            Err(InitError::Deadlock) => panic!("{}", InitError::<Infallible>::Deadlock),
-        }
-    }
-
-    /// As [`get_or_init`](Self::get_or_init), if building may fail.
-    ///
-    /// # Errors
-    ///
-    /// - [`InitError::Init`] with what this call's own `build` answered. Others that wait build in turn.
-    /// - [`InitError::Deadlock`] if this thread would wait for itself.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// # use hapax::{InitError, WeakMap};
-    /// let map = WeakMap::<&str, i32>::new();
-    /// let outer = map.try_get_or_init("a", |_| match map.try_get_or_init("a", |_| Ok::<_, ()>(1)) {
-    ///     Err(InitError::Deadlock) => Ok::<_, ()>(2),
-    ///     _ => unreachable!("this thread builds it"),
-    /// });
-    /// assert_eq!(*outer.unwrap(), 2);
-    /// ```
-    pub fn try_get_or_init<E>(
-        &self,
-        key: K,
-        build: impl FnOnce(&K) -> Result<V, E>,
-    ) -> Result<Cached<K, V>, InitError<E>> {
-        let hash = self.hasher.hash_one(&key);
-        let mut seed = key;
-        loop {
-            let mut claim = None;
-            let outcome = self.table.search_or_insert(
-                hash,
-                seed,
-                |pending, entry, found| {
-                    if found == Found::Hidden || wanted(pending, |key| key) != &entry.value().key {
-                        return ControlFlow::Continue(entry);
-                    }
-                    if found != Found::HeldBack {
-                        return ControlFlow::Break((entry, found));
-                    }
-                    // What was being built before it has been given up, or we would wait for that.
-                    self.table.publish(&entry);
-                    if entry.node().is_visible() {
-                        ControlFlow::Break((entry, Found::Live))
-                    } else {
-                        ControlFlow::Continue(entry)
-                    }
-                },
-                false,
-                |key, seat| {
-                    let node = NewNode::sized(seat, Entry::new(key, None)).building();
-                    // Before others can see it: who finds it finds its builder.
-                    claim = Some(Claim::of_new(node.address()));
-                    node
-                },
-            );
-            let (entry, found, rest) = match outcome {
-                Outcome::Met((entry, found), rest) => (entry, found, rest),
-                Outcome::Inserted(entry) => {
-                    let claim = claim.expect("a node is claimed when it is made");
-                    return self.build(Build { claim, entry }, hash, build);
-                }
-            };
-            // A node of our own that came too late is nobody's business any more.
-            drop(claim);
-            let waited = match found {
-                Found::Building => builds::wait_for(entry.node()),
-                _ => Waited::Built,
-            };
-            match waited {
-                Waited::Built => {
-                    // What wasn't needed goes before there is a result that a panic would lose.
-                    drop((rest, build));
-                    return Ok(Cached::from_ref(entry));
-                }
-                Waited::Claimed(claim) => {
-                    drop(rest);
-                    return self.build(Build { claim, entry }, hash, build);
-                }
-                Waited::Deadlock => return Err(InitError::Deadlock),
-                Waited::GivenUp => seed = rest.into_key(),
-            }
-        }
-    }
-
-    /// Builds an entry that this thread has claimed.
-    fn build<E>(
-        &self,
-        under_way: Build<K, V>,
-        hash: u64,
-        build: impl FnOnce(&K) -> Result<V, E>,
-    ) -> Result<Cached<K, V>, InitError<E>> {
-        let entry = &under_way.entry;
-        let key = &entry.value().key;
-        let value = build(key).map_err(InitError::Init)?;
-        // SAFETY: this thread has the claim, and the entry isn't built yet.
-        unsafe { *entry.value().value.get() = Some(value) };
-        if self.table.publish_built(entry) {
-            return Ok(Cached::from_ref(under_way.finish()));
-        }
-        // `get_or_insert` has linked another value of the key. It counts, if it is still there.
-        let other = self.table.search(hash, |other, found| {
-            if found == Found::Hidden || other.value().key != *key {
-                return ControlFlow::Continue(other);
-            }
-            self.table.publish(&other);
-            if other.node().is_visible() {
-                ControlFlow::Break(other)
-            } else {
-                ControlFlow::Continue(other)
-            }
-        });
-        if let Some(other) = other {
-            // SAFETY: this thread has the claim, and the entry will never be built.
-            let lost = unsafe { (*entry.value().value.get()).take() };
-            drop(under_way.finish());
-            drop(lost);
-            return Ok(Cached::from_ref(other));
-        }
-        // It has come and gone, so ours comes after it, as an entry that was removed at once.
-        entry.node().finish_hidden();
-        Ok(Cached::from_ref(under_way.finish()))
-    }
-
     /// Removes the live entry of a key and answers it; `None` if there is none. Its handles stay what they
     /// are; the map forgets it, and may have another one at once. O(1).
     ///
@@ -632,22 +460,6 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
             }
         }
         None
-    }
-}
-
-/// An entry that this thread builds. Dropping it lets others build.
-struct Build<K, V> {
-    // The claim goes first: the registry must not know the node when our count is gone.
-    claim: Claim,
-    entry: Ref<Entry<K, V>>,
-}
-
-impl<K, V> Build<K, V> {
-    /// Lets those who wait look at what has become of the entry.
-    fn finish(self) -> Ref<Entry<K, V>> {
-        let Self { claim, entry } = self;
-        drop(claim);
-        entry
     }
 }
 
@@ -701,42 +513,5 @@ impl<K, V> FusedIterator for MapIter<'_, K, V> {}
 impl<K, V> fmt::Debug for MapIter<'_, K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("MapIter").finish_non_exhaustive()
-    }
-}
-
-/// Why an entry could not be had.
-///
-/// # Examples
-///
-/// ```
-/// use hapax::InitError;
-///
-/// let error: InitError<std::num::ParseIntError> = InitError::Init("x".parse::<i32>().unwrap_err());
-/// assert_eq!(error.to_string(), "the value could not be built: invalid digit found in string");
-/// ```
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
-pub enum InitError<E> {
-    /// The calling thread would wait for itself, directly or through other builders.
-    Deadlock,
-    /// What the caller's own builder answered.
-    Init(E),
-}
-
-impl<E: fmt::Display> fmt::Display for InitError<E> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Deadlock => f.write_str("the builder of this key waits for the calling thread"),
-            Self::Init(error) => write!(f, "the value could not be built: {error}"),
-        }
-    }
-}
-
-impl<E: Error + 'static> Error for InitError<E> {
-    fn source(&self) -> Option<&(dyn Error + 'static)> {
-        match self {
-            Self::Deadlock => None,
-            Self::Init(error) => Some(error),
-        }
     }
 }

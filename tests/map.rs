@@ -66,7 +66,8 @@ fn an_error_changes_nothing() {
     assert_eq!(error, "no");
     let error = map.try_get_or_init(1, |_| Err("no")).unwrap_err();
     assert_eq!(error, InitError::Init("no"));
-    assert_eq!(error.to_string(), "the value could not be built: no");
+    assert_eq!(error.to_string(), "no");
+    assert_eq!(error.into_init(), Some("no"));
     assert_eq!((map.len(), map.iter().count()), (0, 0));
     assert!(map.get(&1).is_none() && map.remove(&1).is_none());
 }

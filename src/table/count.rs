@@ -173,7 +173,7 @@ impl AtomicCount {
     /// Gives one count back.
     #[inline]
     pub(super) fn release(&self) -> Released {
-        // Release: pairs with the Acquire of whoever closes (`try_close`, `detach`, `unwrap`, and the
+        // Release: pairs with the Acquire of whoever closes (`try_close`, `detach`, `close_sole`, and the
         // load below); it sees all that was done through this handle.
         let old = Count(self.0.fetch_sub(ONE, Ordering::Release));
         if old.0 & HANDLES != ONE {
@@ -210,21 +210,23 @@ impl AtomicCount {
         None
     }
 
-    /// Takes a count for a weak handle or an iterator: refuses what must not be revived.
+    /// Takes a count for a weak handle, unless the node is dead or about to be closed.
     ///
-    /// A compare-exchange, not an addition: unlike a finder, the caller may come after the table's
+    /// A compare-exchange, not an addition: unlike a finder, a weak handle may come after the table's
     /// teardown, when a count of zero already has its one and only closer.
-    pub(super) fn upgrade(&self, visible_only: bool) -> bool {
-        let mut refused = DEAD;
-        if visible_only {
-            refused |= INVISIBLE | DETACHED;
-        }
+    pub(super) fn upgrade(&self) -> bool {
+        self.take_unless(|seen| seen & DEAD != 0 || seen & DETACHED != 0 && seen & HANDLES == 0)
+    }
+
+    /// Takes a count for an iterator, which has no use for what look-ups don't see.
+    pub(super) fn take_if_visible(&self) -> bool {
+        self.take_unless(|seen| seen & (DEAD | INVISIBLE) != 0)
+    }
+
+    fn take_unless(&self, refused: impl Fn(u64) -> bool) -> bool {
         // Relaxed: the compare-exchange decides.
         let mut seen = self.0.load(Ordering::Relaxed);
-        loop {
-            if seen & refused != 0 || seen & DETACHED != 0 && seen & HANDLES == 0 {
-                return false;
-            }
+        while !refused(seen) {
             if seen & HANDLES >= LIMIT {
                 overflow();
             }
@@ -239,10 +241,11 @@ impl AtomicCount {
                 Err(now) => seen = now,
             }
         }
+        false
     }
 
     /// Kills the node if the caller's handle is its only one.
-    pub(super) fn unwrap(&self) -> Option<Count> {
+    pub(super) fn close_sole(&self) -> Option<Count> {
         // Relaxed: the compare-exchange decides.
         let mut seen = self.0.load(Ordering::Relaxed);
         while seen & HANDLES == ONE && seen & DEAD == 0 {

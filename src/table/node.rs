@@ -12,12 +12,13 @@
 use std::alloc::Layout;
 use std::ffi::{CStr, OsStr};
 use std::marker::PhantomData;
-use std::mem::{self, ManuallyDrop, MaybeUninit};
+use std::mem::{ManuallyDrop, MaybeUninit};
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
 use super::Table;
 use super::count::AtomicCount;
+use super::key::hash_of_key;
 use super::link::{AtomicLink, Link};
 use super::primitive::{AtomicPtr, Liveness, Ordering};
 use super::side::Side;
@@ -38,7 +39,7 @@ pub(crate) struct Node {
 /// How far the value of a map's entry has come.
 pub(crate) enum Building {
     UnderWay,
-    /// It will not come: another entry has the key.
+    /// Look-ups will not see it: another entry has the key.
     GivenUp,
     Done,
 }
@@ -120,7 +121,7 @@ impl Node {
 
     /// The hash that the value was interned under.
     pub(crate) fn hash_value(&self) -> u64 {
-        super::hash_of_key(self.key)
+        hash_of_key(self.key)
     }
 
     /// The number of strong handles.
@@ -543,9 +544,4 @@ impl NewNode<Path> {
         // SAFETY: these are the bytes of a path.
         unsafe { NewNode::bytes(seat, value.as_os_str().as_encoded_bytes()).cast() }
     }
-}
-
-/// Whether something has to run when a value of this type dies.
-pub(super) const fn needs_drop<T: ?Sized>() -> bool {
-    mem::needs_drop::<T>()
 }

@@ -99,26 +99,29 @@ pub(super) fn take() -> &'static Table {
 /// Gives a table back that nobody has used.
 pub(super) fn put_back(table: &'static Table) {
     let pool = pool();
-    // SAFETY: the function may run anywhere.
-    unsafe { pin().defer(move || pool.put(table)) };
+    after_grace(move || pool.put(table));
 }
 
 /// Gives an empty table back whose owner is gone. Late droppers may still be looking around in it.
 pub(super) fn recycle(table: &'static Table) {
-    if table.end_generation() {
-        let pool = pool();
-        // SAFETY: the function may run anywhere. After the grace period nobody who saw the old generation
-        // is left, and nobody who sees the new one looks further.
-        unsafe {
-            pin().defer(move || {
-                table.reset();
-                pool.put(table);
-            });
-        }
-    } else {
-        // The generations of this table are used up: it stays unused for ever, with its header. That is
-        // one header in a million tables.
-        // SAFETY: as above.
-        unsafe { pin().defer(move || table.reset()) };
-    }
+    let pool = pool();
+    after_grace(move || {
+        table.reset();
+        pool.put(table);
+    });
+}
+
+/// As `recycle`, for a table whose generations are used up: it stays unused for ever. That is one in a
+/// million.
+pub(super) fn abandon(table: &'static Table) {
+    after_grace(move || table.reset());
+}
+
+/// Calls `f` when nobody who saw the old generation is left. Who sees the new one looks no further.
+fn after_grace(f: impl FnOnce() + Send + 'static) {
+    let guard = pin();
+    // SAFETY: the function may run on any thread, at any time.
+    unsafe { guard.defer(f) };
+    // Not to wait in a bag of this thread: the table's segments may be large.
+    guard.flush();
 }

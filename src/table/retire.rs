@@ -3,10 +3,10 @@
 //! A node that is unlinked may still be read by threads that were pinned before. Its memory waits for
 //! them. Nodes don't wait one by one: a thread collects what it retires in a *batch*, and a full batch
 //! is handed to the collector with one deferred function. That function frees nothing if it can help it.
-//! It flips the batch to READY, and the thread that retired the nodes frees them the next time it closes
+//! It flips the batch to READY, and the thread that retired the nodes frees them the next time it seals
 //! a batch: an allocator that frees where it allocated needs no locks for it.
 //!
-//! The life of a batch, after it was closed:
+//! The life of a batch, after it was sealed:
 //!
 //! ```text
 //! state    | meaning                                   | left by
@@ -19,8 +19,8 @@
 //! ```
 //!
 //! The deferred function and the owner's exit each swap the state; whoever comes second frees.
-//! What a thread keeps: one open batch and a bounded number of READY ones, each bounded in nodes and in
-//! bytes. `flush` gives back those of the calling thread.
+//! What a thread keeps: one open batch and at most two that are READY, each of at most 64 nodes and 40 KiB.
+//! `flush` gives back those of the calling thread. A large node doesn't wait in a batch.
 
 use std::alloc::Layout;
 use std::cell::RefCell;
@@ -35,11 +35,14 @@ use super::primitive::{AtomicU8, AtomicUsize, Ordering, local};
 /// Nodes in a batch.
 const BATCH_NODES: usize = if cfg!(any(loom, miri)) { 2 } else { 64 };
 
-/// Bytes in a batch, beyond which it is closed. A larger node closes its batch at once.
-const BATCH_BYTES: usize = 64 << 10;
+/// Bytes in a batch, beyond which it is sealed.
+const BATCH_BYTES: usize = 32 << 10;
+
+/// Nodes from this size on don't wait in batches.
+const LARGE: usize = 8 << 10;
 
 /// READY batches that may wait for their owner.
-const READY_BATCHES: usize = if cfg!(loom) { 1 } else { 4 };
+const READY_BATCHES: usize = if cfg!(loom) { 1 } else { 2 };
 
 /// A pin: what was reachable at any moment of its life stays readable.
 #[derive(Debug)]
@@ -55,6 +58,11 @@ impl Guard {
     /// Lets go of everything seen so far, unless another pin of this thread is alive.
     pub(crate) fn repin(&mut self) {
         self.0.repin();
+    }
+
+    /// Hands what this thread has deferred to the collector.
+    pub(super) fn flush(&self) {
+        self.0.flush();
     }
 
     /// Calls a function when all present pins are gone, on some thread. It must not panic.
@@ -121,11 +129,11 @@ unsafe fn free_all(nodes: &mut Vec<Retired>) {
     }
 }
 
-/// A closed batch, shared by its owner and the deferred function.
+/// A sealed batch, shared by its owner and the deferred function.
 #[derive(Clone, Copy)]
-struct Closed(NonNull<Batch>);
+struct Sealed(NonNull<Batch>);
 
-impl Closed {
+impl Sealed {
     /// The deferred function: all pins that could see the nodes are gone.
     ///
     /// # Safety
@@ -201,7 +209,7 @@ impl Closed {
     ///
     /// The grace period is over, and the batch is the caller's.
     unsafe fn free(self) {
-        // SAFETY: `close` made it from a box.
+        // SAFETY: `seal` made it from a box.
         let mut batch = unsafe { Box::from_raw(self.0.as_ptr()) };
         // SAFETY: the grace period is over.
         unsafe { free_all(&mut batch.nodes) };
@@ -211,7 +219,7 @@ impl Closed {
 /// What a thread has retired.
 struct Retirement {
     open: Option<Box<Batch>>,
-    closed: VecDeque<Closed>,
+    sealed: VecDeque<Sealed>,
     /// READY batches of this thread.
     ready: Option<Arc<AtomicUsize>>,
 }
@@ -219,7 +227,7 @@ struct Retirement {
 local! {
     static RETIREMENT: RefCell<Retirement> = RefCell::new(Retirement {
         open: None,
-        closed: VecDeque::new(),
+        sealed: VecDeque::new(),
         ready: None,
     })
 }
@@ -243,43 +251,50 @@ impl Retirement {
         batch.bytes += retired.layout.size();
         batch.nodes.push(retired);
         if batch.nodes.len() == BATCH_NODES || batch.bytes >= BATCH_BYTES {
-            self.close();
+            self.seal();
+            self.collect();
         }
     }
 
-    /// Hands the open batch to the collector and frees the oldest ones, if their time has come.
+    /// Hands the open batch to the collector.
     #[cold]
-    fn close(&mut self) {
-        if let Some(batch) = self.open.take() {
-            let batch = Closed(NonNull::from(Box::leak(batch)));
-            self.closed.push_back(batch);
-            let guard = crossbeam_epoch::pin();
-            // SAFETY: the nodes were unlinked before they were retired. The function runs once and
-            // touches nothing of this thread but the batch and what the batch owns.
-            unsafe { guard.defer_unchecked(move || batch.grace_passed()) };
-            // Otherwise it would wait in a bag of this thread until that is full of others.
-            guard.flush();
-        }
-        while let Some(&oldest) = self.closed.front() {
+    fn seal(&mut self) {
+        let Some(batch) = self.open.take() else {
+            return;
+        };
+        let batch = Sealed(NonNull::from(Box::leak(batch)));
+        self.sealed.push_back(batch);
+        let guard = pin();
+        // SAFETY: the nodes were unlinked before they were retired. The function runs once and touches
+        // nothing of this thread but the batch and what the batch owns.
+        unsafe { guard.defer(move || batch.grace_passed()) };
+        // Not to wait in a bag of this thread until that is full of others.
+        guard.flush();
+    }
+
+    /// Frees the oldest batches, if their time has come.
+    fn collect(&mut self) {
+        while let Some(&oldest) = self.sealed.front() {
             // SAFETY: this is the owner, and forgets what it gets.
-            let Some(mut batch) = (unsafe { oldest.poll() }) else {
+            let Some(mut shell) = (unsafe { oldest.poll() }) else {
                 break;
             };
-            self.closed.pop_front();
-            // Relaxed: nobody else knows the batch.
-            batch.state.store(WAITING, Ordering::Relaxed);
-            batch.bytes = 0;
-            self.open = Some(batch);
+            self.sealed.pop_front();
+            if self.open.is_none() {
+                // Relaxed: nobody else knows the batch.
+                shell.state.store(WAITING, Ordering::Relaxed);
+                shell.bytes = 0;
+                self.open = Some(shell);
+            }
         }
     }
-}
 
-impl Retirement {
     /// Leaves everything to the collector.
     fn end(&mut self) {
-        self.close();
+        self.seal();
+        self.collect();
         self.open = None;
-        for batch in mem::take(&mut self.closed) {
+        for batch in mem::take(&mut self.sealed) {
             // SAFETY: this is the owner, and forgets it.
             unsafe { batch.orphan() };
         }
@@ -307,6 +322,9 @@ pub(crate) fn end_thread() {
 ///
 /// The node is unlinked, its value is gone, `layout` is its own, and it is retired once.
 pub(super) unsafe fn retire(node: NonNull<Node>, layout: Layout) {
+    if layout.size() >= LARGE {
+        return retire_alone(Retired { node, layout });
+    }
     let mut retired = Some(Retired { node, layout });
     with_retirement(|mine| mine.push(retired.take().expect("it is there")));
     if let Some(retired) = retired {
@@ -314,20 +332,23 @@ pub(super) unsafe fn retire(node: NonNull<Node>, layout: Layout) {
     }
 }
 
-/// The thread-locals of this thread are gone, or this is a call from within its own allocator.
+/// The node is too large to lie about, the thread-locals of this thread are gone, or this is a call from
+/// within its own allocator.
 #[cold]
 fn retire_alone(retired: Retired) {
     let guard = pin();
     // SAFETY: the node is unlinked, and its memory may be freed anywhere.
     unsafe { guard.defer(move || retired.free()) };
+    guard.flush();
 }
 
 /// Hands over what this thread has retired so far, and frees what can be freed by now.
 pub(crate) fn flush() {
-    // Three rounds: the epoch must advance twice after the hand-over.
+    with_retirement(Retirement::seal);
+    // The epoch must advance twice after the hand-over, and each round advances it once, unless somebody is
+    // pinned; one more collects.
     for _ in 0..3 {
-        with_retirement(Retirement::close);
-        crossbeam_epoch::pin().flush();
+        pin().flush();
     }
-    with_retirement(Retirement::close);
+    with_retirement(Retirement::collect);
 }

@@ -10,15 +10,14 @@
 //! next registration that finds them outnumbering the others.
 
 use std::cell::{Cell, UnsafeCell};
-use std::panic::{self, AssertUnwindSafe};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
-use super::close::FirstPanic;
-use super::node::Node;
+use super::Table;
+use super::node::{Node, Owner};
+use super::panics::FirstPanic;
 use super::primitive::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use super::retire::{Guard, pin};
-use super::{Owner, Table};
 
 /// What a value leaves behind for its weak handles.
 #[derive(Debug)]
@@ -41,8 +40,8 @@ impl Side {
 
     /// The node, if the value still lives. The pin keeps it readable.
     fn node<'g>(&self, _guard: &'g Guard) -> Option<&'g Node> {
-        // Acquire: pairs with the publication of the record in `install_side`, whose thread saw the
-        // node; a record read through a weak handle that changed threads is ordered by that.
+        // Acquire: pairs with the Release in `take`; who reads null sees the death. The node itself was
+        // visible to whoever handed us the record.
         let node = self.node.load(Ordering::Acquire);
         // SAFETY: the closer takes the pointer away before it retires the node, so a pin that came
         // before we read it protects what it leads to.
@@ -291,9 +290,4 @@ impl Drop for Registration {
             drop(closure);
         }
     }
-}
-
-/// Calls a closure and answers its panic instead of passing it on.
-pub(super) fn caught(f: impl FnOnce()) -> Result<(), Box<dyn std::any::Any + Send>> {
-    panic::catch_unwind(AssertUnwindSafe(f))
 }

@@ -5,11 +5,11 @@
 //! cursor: the words of a new level are all linked long before the next level is due, and a table that
 //! stopped growing soon has all its shortcuts.
 
+use super::Table;
 use super::buckets::Segment;
 use super::primitive::{AtomicUsize, Ordering};
 use super::retire::{Guard, pin};
 use super::walk::Walk;
-use super::{Table, link::AtomicLink, link::Target};
 
 /// Words that a writer links at a time.
 const STRIDE: usize = if cfg!(any(loom, miri)) { 1 } else { 16 };
@@ -122,23 +122,5 @@ impl Table {
             word.mark();
             Walk::new(self, order, &guard).seek();
         }
-    }
-
-    /// Removes the first item of the list. Only teardown does.
-    pub(super) fn pop_first<'g>(&'g self, _guard: &'g Guard) -> Option<Target<'g>> {
-        let root = self.buckets.root();
-        let next = root.load();
-        // SAFETY: read with Acquire from the root, under the caller's pin.
-        let target = unsafe { next.target() };
-        let behind: &AtomicLink = match target {
-            Target::Node(node) => &node.next,
-            Target::Word(word) => word,
-            Target::End => return None,
-        };
-        // A dropper may stand behind the item and unlink what follows: the mark makes it fail.
-        let frozen = behind.mark();
-        // Nobody inserts, so if the root has changed, a dropper has unlinked the item for us.
-        let _ = root.swing(next, frozen);
-        Some(target)
     }
 }

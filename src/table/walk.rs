@@ -9,8 +9,8 @@ use super::retire::Guard;
 /// Where a walk stands: `link` said `next` when it was read.
 ///
 /// A walk goes towards the run of nodes with one key and stops where that run ends. What is deleted on
-/// its way it unlinks. Everything in front of the place sorts before the key or has it, everything
-/// behind sorts after it, and nothing can come in between without changing `link`.
+/// its way it unlinks. When `seek` has returned `None`, everything in front of the place sorts before the
+/// key or has it, everything behind sorts after it, and nothing can come in between without changing `link`.
 pub(super) struct Walk<'g> {
     table: &'g Table,
     guard: &'g Guard,
@@ -200,32 +200,35 @@ impl<'g> Walk<'g> {
         self.swing(Link::to_word(word))
     }
 
-    /// Unlinks the node that the walk stands in front of, after it was MARKed. `false` if something
-    /// changed: then a walk has to pass its place.
-    pub(super) fn unlink(&mut self, frozen: Link) -> bool {
-        self.swing(frozen)
+    /// Unlinks a node that was MARKed, if the walk stands in front of it. `false` if it doesn't, or
+    /// something changed: then a walk has to pass its place.
+    pub(super) fn unlink(&mut self, node: &Node, frozen: Link) -> bool {
+        self.next.leads_to(node) && self.swing(frozen)
     }
 }
 
-impl Walk<'_> {
-    /// The next node of the list behind one that the caller holds a count on, or from the beginning,
-    /// whatever its key.
-    pub(super) fn first_behind<'g>(
-        table: &'g Table,
-        node: Option<&'g Node>,
-        _guard: &'g Guard,
-    ) -> Option<&'g Node> {
-        let mut next = match node {
-            Some(node) => node.next.load(),
-            None => table.buckets.root().load(),
-        };
-        loop {
-            // SAFETY: `next` was read with Acquire from a holder that was reached under the pin.
-            match unsafe { next.target() } {
-                Target::Node(node) => return Some(node),
-                Target::Word(word) => next = word.load(),
-                Target::End => return None,
-            }
+impl Table {
+    /// The first node of the list, whatever its key.
+    pub(super) fn first_node<'g>(&'g self, guard: &'g Guard) -> Option<&'g Node> {
+        next_behind(self.buckets.root(), guard)
+    }
+}
+
+/// The node behind one that the caller holds, or has met under this pin, whatever its key.
+///
+/// Items that are deleted are passed, not unlinked: a frozen link leads forward, and what was linked in front
+/// of its target since is younger than the caller's visit.
+pub(super) fn next_node<'g>(node: &'g Node, guard: &'g Guard) -> Option<&'g Node> {
+    next_behind(&node.next, guard)
+}
+
+fn next_behind<'g>(mut link: &'g AtomicLink, _guard: &'g Guard) -> Option<&'g Node> {
+    loop {
+        // SAFETY: read with Acquire from a holder that was reached under the pin, or is held.
+        match unsafe { link.load().target() } {
+            Target::Node(node) => return Some(node),
+            Target::Word(word) => link = word,
+            Target::End => return None,
         }
     }
 }

@@ -1,0 +1,248 @@
+//! Building the value of a map's entry exactly once.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+use std::hash::{BuildHasher, Hash};
+
+use crate::builds::{self, Claim, Waited};
+use crate::cached::Entry;
+use crate::map::wanted;
+use crate::table::{Found, NewNode, Outcome, Pending, Ref};
+use crate::{Cached, WeakMap};
+
+impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
+    /// The live entry of the key, or one that is built for it, by exactly one thread.
+    ///
+    /// Others of that key wait and get that very value, also if the builder lets go of it at once; those of
+    /// other keys aren't held up. If `build` panics, the next one who waits builds.
+    ///
+    /// # Panics
+    ///
+    /// If `build` panics, on this thread only. If this thread would wait for itself: when it is called from
+    /// within `build` for the same key, or for one whose builder waits for this thread, through any number
+    /// of keys, maps and threads. [`try_get_or_init`](Self::try_get_or_init) answers an error instead.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::WeakMap;
+    /// let map = WeakMap::new();
+    /// std::thread::scope(|scope| {
+    ///     for _ in 0..4 {
+    ///         scope.spawn(|| assert_eq!(*map.get_or_init(3, |n| n * n), 9));
+    ///     }
+    /// });
+    /// ```
+    pub fn get_or_init(&self, key: K, build: impl FnOnce(&K) -> V) -> Cached<K, V> {
+        match self.try_get_or_init(key, |key| Ok::<V, Infallible>(build(key))) {
+            Ok(entry) => entry,
+            Err(InitError::Init(never)) => match never {},
+            Err(InitError::Deadlock) => panic!("{}", InitError::<Infallible>::Deadlock),
+        }
+    }
+
+    /// As [`get_or_init`](Self::get_or_init), if building may fail.
+    ///
+    /// # Errors
+    ///
+    /// - [`InitError::Init`] with what this call's own `build` answered. Others that wait build in turn.
+    /// - [`InitError::Deadlock`] if this thread would wait for itself.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{InitError, WeakMap};
+    /// let map = WeakMap::<&str, i32>::new();
+    /// let outer = map.try_get_or_init("a", |_| match map.try_get_or_init("a", |_| Ok::<_, ()>(1)) {
+    ///     Err(InitError::Deadlock) => Ok::<_, ()>(2),
+    ///     _ => unreachable!("this thread builds it"),
+    /// });
+    /// assert_eq!(*outer.unwrap(), 2);
+    /// ```
+    pub fn try_get_or_init<E>(
+        &self,
+        key: K,
+        build: impl FnOnce(&K) -> Result<V, E>,
+    ) -> Result<Cached<K, V>, InitError<E>> {
+        let hash = self.hasher.hash_one(&key);
+        let mut seed = key;
+        loop {
+            let mut claim = None;
+            let outcome = self.table.search_or_insert(
+                hash,
+                seed,
+                |pending, entry, found| {
+                    wanted(pending, |key| key) == &entry.value().key
+                        && match found {
+                            Found::Live | Found::Building => true,
+                            Found::HeldBack => self.publish(entry),
+                            Found::Hidden | Found::Dead => false,
+                        }
+                },
+                // Claiming takes a lock.
+                true,
+                |key, seat| {
+                    let node = NewNode::sized(seat, Entry::new(key, None)).building();
+                    // Before others can see it: who finds it finds its builder.
+                    claim = Some(Claim::of_new(node.address()));
+                    node
+                },
+            );
+            let (entry, found, rest) = match outcome {
+                Outcome::Met(entry, found, rest) => (entry, found, rest),
+                Outcome::Inserted(entry) => {
+                    let claim = claim.expect("a node is claimed when it is made");
+                    return self.build(Build { claim, entry }, hash, build);
+                }
+            };
+            // A node of our own that came too late is nobody's business any more.
+            drop(claim);
+            let waited = match found {
+                Found::Building => builds::wait_for(entry.node()),
+                _ => Waited::Built,
+            };
+            match waited {
+                Waited::Built => {
+                    // User code, which may panic, before there is a result that a panic would lose.
+                    drop((rest, build));
+                    return Ok(Cached::from_ref(entry));
+                }
+                Waited::Claimed(claim) => {
+                    let under_way = Build { claim, entry };
+                    drop(rest);
+                    return self.build(under_way, hash, build);
+                }
+                Waited::Deadlock => return Err(InitError::Deadlock),
+                Waited::GivenUp => seed = rest.into_key(),
+            }
+        }
+    }
+
+    /// Publishes an entry that is held back behind one that was given up, unless it gave way. Whether
+    /// look-ups see it then.
+    fn publish(&self, entry: &Ref<Entry<K, V>>) -> bool {
+        self.table.publish(entry);
+        entry.node().is_visible()
+    }
+
+    /// Builds an entry that this thread has claimed.
+    fn build<E>(
+        &self,
+        under_way: Build<K, V>,
+        hash: u64,
+        build: impl FnOnce(&K) -> Result<V, E>,
+    ) -> Result<Cached<K, V>, InitError<E>> {
+        let entry = &under_way.entry;
+        let key = &entry.value().key;
+        let value = build(key).map_err(InitError::Init)?;
+        // SAFETY: this thread has the claim, and the entry isn't built yet.
+        unsafe { *entry.value().value.get() = Some(value) };
+        // Published.
+        if self.table.publish_built(entry) {
+            return Ok(Cached::from_ref(under_way.finish()));
+        }
+        // Given up by `get_or_insert`, whose own entry is linked by now, and counts.
+        let other = self.table.search(hash, |other, found| {
+            other.value().key == *key
+                && match found {
+                    Found::Live => true,
+                    Found::HeldBack => self.publish(other),
+                    Found::Building | Found::Hidden | Found::Dead => false,
+                }
+        });
+        if let Some(other) = other {
+            // SAFETY: this thread has the claim, and the entry will never be built.
+            let lost = unsafe { (*entry.value().value.get()).take() };
+            drop(under_way.finish());
+            drop(lost);
+            return Ok(Cached::from_ref(other));
+        }
+        // That has come and gone. So ours comes after it, as an entry that was removed at once.
+        entry.node().finish_hidden();
+        Ok(Cached::from_ref(under_way.finish()))
+    }
+}
+
+/// An entry that this thread builds. Dropping it lets others build.
+struct Build<K, V> {
+    // The claim goes first: the registry must not know the node when our count is gone.
+    claim: Claim,
+    entry: Ref<Entry<K, V>>,
+}
+
+impl<K, V> Build<K, V> {
+    /// Lets those who wait look at what has become of the entry.
+    fn finish(self) -> Ref<Entry<K, V>> {
+        let Self { claim, entry } = self;
+        drop(claim);
+        entry
+    }
+}
+
+impl<K, V> Pending<K, Entry<K, V>> {
+    /// The key, out of the node if need be.
+    fn into_key(self) -> K {
+        match self {
+            Pending::Seed(key) => key,
+            Pending::Node(node) => node.into_value().key,
+        }
+    }
+}
+
+/// Why an entry could not be had.
+///
+/// # Examples
+///
+/// ```
+/// use hapax::InitError;
+///
+/// let error: InitError<std::num::ParseIntError> = InitError::Init("x".parse::<i32>().unwrap_err());
+/// assert_eq!(error.to_string(), "invalid digit found in string");
+/// assert!(error.into_init().is_some());
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum InitError<E> {
+    /// The calling thread would wait for itself, directly or through other builders.
+    Deadlock,
+    /// What the caller's own builder returned.
+    Init(E),
+}
+
+impl<E> InitError<E> {
+    /// Returns what the caller's own builder returned, if that is the error.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::InitError;
+    /// assert_eq!(InitError::Init("no such file").into_init(), Some("no such file"));
+    /// assert_eq!(InitError::<()>::Deadlock.into_init(), None);
+    /// ```
+    pub fn into_init(self) -> Option<E> {
+        match self {
+            Self::Deadlock => None,
+            Self::Init(error) => Some(error),
+        }
+    }
+}
+
+/// Says what the builder's error says, and passes on its source.
+impl<E: fmt::Display> fmt::Display for InitError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Deadlock => f.write_str("the builder of this key waits for the calling thread"),
+            Self::Init(error) => error.fmt(f),
+        }
+    }
+}
+
+impl<E: Error> Error for InitError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Deadlock => None,
+            Self::Init(error) => error.source(),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The end of a table's service: its owner is gone, its handles and weak handles may not be.
+//!
+//! See "Tear down" in the essay of `table/mod.rs`.
+
+use std::ptr::NonNull;
+
+use super::buckets::Buckets;
+use super::close::{Dying, destroy};
+use super::count::GENERATIONS;
+use super::link::{AtomicLink, Target};
+use super::node::Payload;
+use super::panics::FirstPanic;
+use super::primitive::Ordering;
+use super::retire::{Guard, pin};
+use super::{Table, pool};
+
+/// Empties a table and gives it back. Values without handles die, the others live on by themselves.
+///
+/// # Safety
+///
+/// The table was made for values of type `T`, and nobody looks up or inserts any more.
+pub(super) unsafe fn tear_down<T: ?Sized + Payload>(table: &'static Table) {
+    let mut panics = FirstPanic::default();
+    loop {
+        let guard = pin();
+        let Some(item) = table.pop_first(&guard) else {
+            break;
+        };
+        // From here on the last handle's release closes the node without looking for it. If there are no
+        // handles, whoever took the count to zero finds nothing any more: then we close it.
+        if let Target::Node(node) = item
+            && let Some(count) = node.count.detach()
+        {
+            let hook = table.hook.load(count);
+            // SAFETY: closed by us and no longer in the list.
+            let dying = unsafe { Dying::new(NonNull::from(node), table, count, hook) };
+            drop(guard);
+            // SAFETY: it is of type `T`.
+            panics.catch(|| unsafe { destroy::<T>(dying) });
+        }
+    }
+    panics.catch(|| table.hook.store(None));
+    if table.end_generation() {
+        pool::recycle(table);
+    } else {
+        pool::abandon(table);
+    }
+    panics.resume();
+}
+
+impl Table {
+    /// Removes the first item of the list.
+    fn pop_first<'g>(&'g self, _guard: &'g Guard) -> Option<Target<'g>> {
+        let root = self.buckets.root();
+        let next = root.load();
+        // SAFETY: read with Acquire from the root, under the caller's pin.
+        let target = unsafe { next.target() };
+        let behind: &AtomicLink = match target {
+            Target::Node(node) => &node.next,
+            Target::Word(word) => word,
+            Target::End => return None,
+        };
+        // A dropper may stand behind the item and unlink what follows: the mark makes it fail.
+        let frozen = behind.mark();
+        // Nobody inserts, so if the root has changed, a dropper has unlinked the item for us.
+        let _ = root.swing(next, frozen);
+        Some(target)
+    }
+
+    /// Says that the owner is gone. `false` if the table can't have another one.
+    fn end_generation(&self) -> bool {
+        // Relaxed: only the owner changes it.
+        let next = self.generation.load(Ordering::Relaxed) + 1;
+        // Release: pairs with the Acquire in `generation`.
+        self.generation.store(next, Ordering::Release);
+        next < GENERATIONS
+    }
+
+    /// Makes the table new again. Nobody else looks at more than its generation.
+    pub(super) fn reset(&self) {
+        for level in Buckets::all_levels() {
+            if let Some(segment) = self.buckets.take_segment(level) {
+                // SAFETY: nobody looks at the words.
+                unsafe { segment.free() };
+            }
+        }
+        self.buckets.reset();
+        self.spliced.lower(0);
+        self.entries.reset();
+    }
+}
