@@ -38,7 +38,17 @@ struct Builder {
     thread: u64,
     /// The claim's own: an address may be used again before its claim has ended.
     claim: u64,
-    gone: Arc<Condvar>,
+    /// Made by the first who waits.
+    gone: Option<Arc<Condvar>>,
+}
+
+impl Builder {
+    /// Lets those who wait look again.
+    fn wake(&self) {
+        if let Some(gone) = &self.gone {
+            gone.notify_all();
+        }
+    }
 }
 
 /// A node that a thread waits for. Invariant: that thread holds a count on it while this is registered.
@@ -73,30 +83,22 @@ impl Builds {
             // Nothing is to be waited for there any more. Whoever has seen to that doesn't take the lock,
             // to tell; so we do.
             if !matches!(awaited.building(), Building::UnderWay) {
-                self.wake(node);
+                self.builders.get(&node).inspect(|builder| builder.wake());
                 return false;
             }
         }
         false
     }
 
-    fn wake(&self, node: usize) {
-        if let Some(builder) = self.builders.get(&node) {
-            builder.gone.notify_all();
-        }
-    }
-
     fn claim(&mut self, node: usize) -> Claim {
         self.claims += 1;
         let claim = self.claims;
-        self.builders.insert(
-            node,
-            Builder {
-                thread: thread_number(),
-                claim,
-                gone: Arc::default(),
-            },
-        );
+        let builder = Builder {
+            thread: thread_number(),
+            claim,
+            gone: None,
+        };
+        self.builders.insert(node, builder);
         Claim { node, claim }
     }
 
@@ -104,7 +106,7 @@ impl Builds {
         if let Entry::Occupied(builder) = self.builders.entry(claim.node)
             && builder.get().claim == claim.claim
         {
-            builder.remove().gone.notify_all();
+            builder.remove().wake();
         }
     }
 }
@@ -153,13 +155,13 @@ pub(crate) fn wait_for(node: &Node) -> Waited {
             Building::GivenUp => return Waited::GivenUp,
             Building::UnderWay => {}
         }
-        let Some(builder) = builds.builders.get(&address) else {
-            return Waited::Claimed(builds.claim(address));
-        };
         if builds.closes_cycle(me, address) {
             return Waited::Deadlock;
         }
-        let gone = builder.gone.clone();
+        let Some(builder) = builds.builders.get_mut(&address) else {
+            return Waited::Claimed(builds.claim(address));
+        };
+        let gone = builder.gone.get_or_insert_default().clone();
         builds.waiting.insert(me, Awaited(node));
         builds = wait(&gone, builds);
         builds.waiting.remove(&me);

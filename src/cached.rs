@@ -45,7 +45,8 @@ impl<K, V> Entry<K, V> {
 
 /// A strong handle to an entry of a [`WeakMap`](crate::WeakMap): derefs to the value, and keeps the key too.
 ///
-/// One pointer wide. `Send` and `Sync` exactly when key and value are both; covariant; outlives its map.
+/// One pointer wide. `Send` and `Sync` exactly when key and value are both; covariant; outlives its map. It has
+/// no `Eq`: by entry or by value, each would surprise somebody. Use [`ptr_eq`](Self::ptr_eq), or compare values.
 ///
 /// # Examples
 ///

@@ -22,6 +22,10 @@ use crate::{Intern, Internable, Interned, Interner};
 /// let alpha = Interned::<str>::new("alpha");
 /// assert_eq!(<str as Global>::interner().get("alpha"), Some(alpha));
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` has no global interner",
+    note = "write `hapax::global_interner!({Self});`, or intern in an `Interner<{Self}>` of your own"
+)]
 pub trait Global: Internable + Hash + Eq + 'static {
     /// The interner.
     ///
@@ -31,9 +35,10 @@ pub trait Global: Internable + Hash + Eq + 'static {
     fn interner() -> &'static Interner<Self>;
 }
 
-/// Gives a type of your crate, without type parameters, one static interner.
+/// Gives a type of your crate one static interner: `Point` or `Pair<u32>`, but not `Pair<T>`.
 ///
-/// Then [`Interned::new`] and `From` intern there.
+/// Then [`Interned::new`] and `From` intern there. A slice or tuple isn't of your crate, whatever it contains:
+/// give it a `static` [`Interner`] of its own.
 ///
 /// # Examples
 ///
@@ -115,6 +120,18 @@ from! {
     [u8]: &[u8], Vec<u8>, Box<[u8]>;
     OsStr: &OsStr, OsString, Box<OsStr>, Cow<'_, OsStr>;
     Path: &Path, PathBuf, Box<Path>, Cow<'_, Path>;
+}
+
+impl<T: Global + Default> Default for Interned<T> {
+    fn default() -> Self {
+        Self::new(T::default())
+    }
+}
+
+impl Default for Interned<str> {
+    fn default() -> Self {
+        Self::new("")
+    }
 }
 
 impl FromStr for Interned<str> {

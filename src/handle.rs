@@ -26,7 +26,7 @@ use crate::table::{Internable, Node, Payload, Ref, Registration, SideRef};
 /// It is `Send` and `Sync` exactly when `T` is both, covariant in `T`, and outlives its interner.
 ///
 /// There is no `Borrow<T>`: a handle doesn't hash as its value does. In a `HashMap<Interned<str>, V>`, look
-/// up by handle, which [`get`](crate::Interner::get) answers without allocating: if there is none, the map
+/// up by handle, which [`get`](crate::Interner::get) returns without allocating: if there is none, the map
 /// can't have it either.
 ///
 /// A value must not own a handle to itself: it would never die.
@@ -298,9 +298,6 @@ impl<T: ?Sized + Internable + Error> Error for Interned<T> {
     }
 }
 
-impl<T: ?Sized + Internable + RefUnwindSafe> UnwindSafe for Interned<T> {}
-impl<T: ?Sized + Internable + RefUnwindSafe> RefUnwindSafe for Interned<T> {}
-
 /// Compares handles with values, in both directions.
 macro_rules! compare {
     ($($type:ty: $($other:ty),*;)*) => {$($(
@@ -332,9 +329,35 @@ impl<U: PartialEq> PartialEq<[U]> for Interned<[U]> {
     }
 }
 
+impl<U: PartialEq> PartialEq<&[U]> for Interned<[U]> {
+    fn eq(&self, other: &&[U]) -> bool {
+        **self == **other
+    }
+}
+
+impl<U: PartialEq> PartialEq<Vec<U>> for Interned<[U]> {
+    fn eq(&self, other: &Vec<U>) -> bool {
+        **self == **other
+    }
+}
+
 impl<U: PartialEq, const N: usize> PartialEq<[U; N]> for Interned<[U]> {
     fn eq(&self, other: &[U; N]) -> bool {
         **self == *other
+    }
+}
+
+/// A copy of the text.
+impl From<Interned<str>> for String {
+    fn from(text: Interned<str>) -> Self {
+        (*text).to_owned()
+    }
+}
+
+/// A copy of the text.
+impl From<Interned<str>> for Arc<str> {
+    fn from(text: Interned<str>) -> Self {
+        Arc::from(&*text)
     }
 }
 

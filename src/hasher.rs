@@ -10,7 +10,7 @@ use foldhash::fast::FoldHasher;
 /// It is zero-sized and made at compile time, so that an interner can be a `static`. Two of them hash
 /// alike within one process, and differently in another process. It resists collisions that somebody
 /// prepared beforehand; where an attacker can observe the hashes or the timing of the running process,
-/// use [`std::hash::RandomState`] instead.
+/// use [`std::hash::RandomState`] instead, in a `static` inside of a [`LazyLock`](std::sync::LazyLock).
 ///
 /// [foldhash]: https://docs.rs/foldhash
 ///

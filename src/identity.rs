@@ -85,7 +85,7 @@ impl<P: Identity> ById<P> {
 ///
 /// # Safety
 ///
-/// [`address`](Self::address) answers the same for a pointer and its clones as long as one of them lives,
+/// [`address`](Self::address) returns the same for a pointer and its clones as long as one of them lives,
 /// and no other live object has that address and length.
 ///
 /// # Examples
@@ -185,9 +185,8 @@ impl<P: fmt::Debug> fmt::Debug for ById<P> {
 }
 
 impl<P: Identity + Clone, V, S: BuildHasher> WeakMap<ById<P>, V, S> {
-    /// The entry of an object, or one that is built for it. The pointer is cloned on a miss only.
-    ///
-    /// Otherwise as [`get_or_insert_with`](Self::get_or_insert_with).
+    /// The entry of an object, or one that is built for it. Short for
+    /// [`get_or_insert_with_ref`](Self::get_or_insert_with_ref): the pointer is cloned on a miss only.
     ///
     /// # Examples
     ///
@@ -201,12 +200,6 @@ impl<P: Identity + Clone, V, S: BuildHasher> WeakMap<ById<P>, V, S> {
     /// assert_eq!(Arc::strong_count(&data), 2);
     /// ```
     pub fn of(&self, pointer: &P, build: impl FnOnce(&P) -> V) -> Cached<ById<P>, V> {
-        match self.get(ById::from_ref(pointer)) {
-            Some(entry) => {
-                drop(build);
-                entry
-            }
-            None => self.get_or_insert(ById(pointer.clone()), build(pointer)),
-        }
+        self.get_or_insert_with_ref(ById::from_ref(pointer), |key| build(&key.0))
     }
 }

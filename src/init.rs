@@ -5,6 +5,8 @@ use std::error::Error;
 use std::fmt;
 use std::hash::{BuildHasher, Hash};
 
+use equivalent::Equivalent;
+
 use crate::builds::{self, Claim, Waited};
 use crate::cached::Entry;
 use crate::map::wanted;
@@ -15,13 +17,18 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
     /// The live entry of the key, or one that is built for it, by exactly one thread.
     ///
     /// Others of that key wait and get that very value, also if the builder lets go of it at once; those of
-    /// other keys aren't held up. If `build` panics, the next one who waits builds.
+    /// other keys aren't held up. If `build` panics, the next one who waits builds. While it runs, other
+    /// methods don't see the entry.
+    ///
+    /// [`get_or_insert`](Self::get_or_insert) and its kin don't wait. If one of them inserts the key
+    /// meanwhile, its value counts: this call and those that wait return that, and what was built is dropped.
+    /// If it has died again by then, this call returns its own value as an entry that was removed at once.
     ///
     /// # Panics
     ///
     /// If `build` panics, on this thread only. If this thread would wait for itself: when it is called from
     /// within `build` for the same key, or for one whose builder waits for this thread, through any number
-    /// of keys, maps and threads. [`try_get_or_init`](Self::try_get_or_init) answers an error instead.
+    /// of keys, maps and threads. [`try_get_or_init`](Self::try_get_or_init) returns an error instead.
     ///
     /// # Examples
     ///
@@ -42,11 +49,37 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
         }
     }
 
+    /// As [`get_or_init`](Self::get_or_init), by a borrowed key, which is cloned on a miss only.
+    ///
+    /// # Panics
+    ///
+    /// As `get_or_init`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::WeakMap;
+    /// let lengths = WeakMap::<String, usize>::new();
+    /// assert_eq!(*lengths.get_or_init_ref("alpha", |key| key.len()), 5);
+    /// ```
+    pub fn get_or_init_ref<Q>(&self, key: &Q, build: impl FnOnce(&K) -> V) -> Cached<K, V>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        match self.get(key) {
+            Some(entry) => {
+                drop(build);
+                entry
+            }
+            None => self.get_or_init(key.to_owned(), build),
+        }
+    }
+
     /// As [`get_or_init`](Self::get_or_init), if building may fail.
     ///
     /// # Errors
     ///
-    /// - [`InitError::Init`] with what this call's own `build` answered. Others that wait build in turn.
+    /// - [`InitError::Init`] with what this call's own `build` returned. Others that wait build in turn.
     /// - [`InitError::Deadlock`] if this thread would wait for itself.
     ///
     /// # Examples

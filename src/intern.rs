@@ -13,10 +13,10 @@ use crate::table::{Internable, NewNode, Seat};
 /// | `T` | accepted |
 /// |---|---|
 /// | a sized type | `T` by value, `&T` where `T: Clone` |
-/// | `str` | `&str`, `&String`, `String`, `Box<str>`, `Rc<str>`, `Arc<str>`, `Cow<str>` |
+/// | `str` | `&str`, `&&str`, `&String`, `String`, `Box<str>`, `Rc<str>`, `Arc<str>`, `Cow<str>`, `&Cow<str>` |
 /// | `[U]` | `&[U]`, `&[U; N]`, `&Vec<U>` where `U: Clone`; `Vec<U>`, `Box<[U]>`, `[U; N]` by moving |
-/// | `Path` | `&Path`, `&PathBuf`, `PathBuf`, `Box<Path>`, `Arc<Path>`, `Cow<Path>` |
-/// | `OsStr` | `&OsStr`, `&OsString`, `OsString`, `Box<OsStr>`, `Arc<OsStr>`, `Cow<OsStr>` |
+/// | `Path` | `&Path`, `&str`, `&PathBuf`, `PathBuf`, `Box<Path>`, `Arc<Path>`, `Cow<Path>` |
+/// | `OsStr` | `&OsStr`, `&str`, `&OsString`, `OsString`, `Box<OsStr>`, `Arc<OsStr>`, `Cow<OsStr>` |
 /// | `CStr` | `&CStr`, `&CString`, `CString`, `Box<CStr>`, `Arc<CStr>`, `Cow<CStr>` |
 ///
 /// On a hit nothing is copied, cloned or allocated. On a miss the contents are copied, cloned or moved
@@ -131,6 +131,16 @@ macro_rules! intern_bytes {
         });
     )*};
 }
+
+intern!(false, ['a, 'b] &'b &'a str => str, |value| value, |seat, value| {
+    NewNode::<str>::copied(seat, value)
+});
+intern!(false, ['a] &'a str => Path, |value| Path::new(*value), |seat, value| {
+    NewNode::<Path>::copied(seat, value.as_ref())
+});
+intern!(false, ['a] &'a str => OsStr, |value| OsStr::new(*value), |seat, value| {
+    NewNode::<OsStr>::copied(seat, value.as_ref())
+});
 
 intern_bytes!(str: String, Path: PathBuf, OsStr: OsString, CStr: CString);
 

@@ -12,8 +12,8 @@ use crate::{Intern, Interned, MemoryUsage, Pinned, RandomState};
 
 /// A lock-free weak interning cache: one live instance of every equal value.
 ///
-/// [`intern`](Self::intern) answers a handle to the value that is already there, or makes it the one that
-/// is. The interner itself holds only weak links: when the last [`Interned`] handle of a value goes, the
+/// [`intern`](Self::intern) returns a handle to the value that is already there, or makes the given one the
+/// one that is. The interner itself holds only weak links: when the last [`Interned`] handle of a value goes, the
 /// entry goes at once, then the value.
 ///
 /// An interner can be a `static`, be shared by reference or in an `Arc`, or live in one function. Handles
@@ -26,8 +26,8 @@ use crate::{Intern, Interned, MemoryUsage, Pinned, RandomState};
 /// lies, or a value that changes its hash through interior mutability, makes values be interned twice or
 /// not found; it never does worse.
 ///
-/// There is deliberately no `contains`: what it answered would be out of date. Hold on to what
-/// [`get`](Self::get) answers.
+/// There is deliberately no `contains`: its result would be out of date. Hold on to what [`get`](Self::get)
+/// returns.
 ///
 /// # Examples
 ///
@@ -65,7 +65,11 @@ impl<T: ?Sized + Internable> Interner<T> {
         }
     }
 
-    /// An interner that holds so many entries before it grows.
+    /// An interner with room for at least `entries` values before it grows.
+    ///
+    /// # Panics
+    ///
+    /// As [`reserve`](Self::reserve).
     ///
     /// # Examples
     ///
@@ -81,8 +85,11 @@ impl<T: ?Sized + Internable> Interner<T> {
 
 impl<T: ?Sized + Internable, S> Interner<T, S> {
     maybe_const_fn! {
-        /// An empty interner with another hasher. A good one costs little here: any 64-bit hash does, also
-        /// one that is the identity; of a shorter one every bit should count.
+        /// An empty interner with another hasher. Any will do that has as many different hashes as there are
+        /// values, also one that is the identity.
+        ///
+        /// A hasher without a constant constructor, such as [`std::hash::RandomState`], needs a
+        /// [`LazyLock`](std::sync::LazyLock) in a `static`.
         ///
         /// # Examples
         ///
@@ -96,7 +103,11 @@ impl<T: ?Sized + Internable, S> Interner<T, S> {
         }
     }
 
-    /// An interner with another hasher that holds so many entries before it grows.
+    /// An interner with another hasher and room for at least `entries` values before it grows.
+    ///
+    /// # Panics
+    ///
+    /// As [`reserve`](Self::reserve).
     ///
     /// # Examples
     ///
@@ -152,8 +163,8 @@ impl<T: ?Sized + Internable, S> Interner<T, S> {
         self.table.capacity()
     }
 
-    /// Grows the table now for so many entries more. If the memory can't be had, the table stays as it is
-    /// and works, with longer ways.
+    /// Makes room for at least `additional` values more. If the memory can't be had, the table stays as it
+    /// is, and look-ups take longer. O(capacity).
     ///
     /// # Panics
     ///
@@ -244,9 +255,10 @@ impl<T: ?Sized + Internable, S> Interner<T, S> {
     }
 
     /// Calls a function with every value that dies, before its destructor, when its entry has gone from
-    /// the interner. Replaces the one that was set before. Nobody waits for it, here or there.
+    /// the interner. Replaces the one that was set before. A call to `on_drop` and
+    /// running functions don't wait for each other.
     ///
-    /// It runs on the thread that drops the last handle, with nothing held: it may intern (also an equal
+    /// It runs on the thread that drops a last handle, with nothing held: it may intern (also an equal
     /// value: that is a new one), drop handles and panic; the panic comes out of that drop when all is
     /// done. It doesn't run for values that [`Interned::try_unwrap`] moves out, and not for those that
     /// outlive the interner. A value that dies while the function is replaced meets the one or the other.
@@ -359,7 +371,7 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
         self.intern_hashed(hash, value)
     }
 
-    /// As [`intern`](Self::intern), with a hash that [`hash_of`](Self::hash_of) has answered.
+    /// As [`intern`](Self::intern), with a hash from [`hash_of`](Self::hash_of).
     ///
     /// With another hash the value is interned apart from its equals; that is all.
     ///
@@ -391,12 +403,14 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
 
     /// The one instance of what is equivalent to `key`; built on a miss only.
     ///
+    /// `key` is what [`get`](Self::get) takes.
+    ///
     /// `build` runs at most once, with nothing held. Its value is dropped, without a hook, if another
     /// thread is faster.
     ///
     /// # Panics
     ///
-    /// If what `build` answers isn't equivalent to `key`, or has another hash: it would never be found
+    /// If what `build` returns isn't equivalent to `key`, or has another hash: it would never be found
     /// again. And if `Hash`, `Eq` or `build` panics. Nothing is changed then.
     ///
     /// # Examples
@@ -436,6 +450,9 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
 
     /// The live instance of what is equivalent to `key`; `None` if there is none. Changes nothing.
     ///
+    /// `key` is a `&T`, or a reference to anything that is [`Equivalent`] to `T`: `&*string` for a `String`,
+    /// `&vec[..]` for a `Vec`, `Path::new("a")`. Amortised O(1); lock-free; allocates nothing.
+    ///
     /// # Panics
     ///
     /// If `Hash` or `Eq` panics.
@@ -454,7 +471,7 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
         self.get_hashed(self.hash_of(key), key)
     }
 
-    /// As [`get`](Self::get), with a hash that [`hash_of`](Self::hash_of) has answered. With another hash
+    /// As [`get`](Self::get), with a hash from [`hash_of`](Self::hash_of). With another hash
     /// nothing is found.
     ///
     /// # Examples

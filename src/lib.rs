@@ -32,19 +32,19 @@
 //!
 //! 1. Look-up, insert, drop and growth are lock-free, the allocator aside: none of them waits for another
 //!    thread. Only [`WeakMap::get_or_init`] and its fallible form wait, for the builder of their own key.
-//! 2. At any instant there is at most one live entry for a key: two handles of one interner are equal if and
-//!    only if they are the same pointer.
-//! 3. The entry is gone before the value's destructor, the drop hook or a weak handle's callback runs. Each
-//!    of them runs exactly once, on the thread whose drop took the count to zero, with no lock held, and no
-//!    pin but one that the caller holds. When every drop of a handle of that key has returned, it has run;
-//!    for drops inside such a destructor, when that has returned. They may intern, drop handles and panic. A
-//!    chain of a million handles, each owned by the value before, is dropped without a deep stack.
-//! 4. A hit allocates nothing and a miss once, apart from a thread's first use, growth, and the bookkeeping
-//!    of reclamation: one small block for dozens of dead entries.
+//! 2. At any instant there is at most one live entry for a key: two handles of one interner hold equal values
+//!    if and only if they are the same pointer.
+//! 3. The entry is gone before the [drop hook](Interner::on_drop), the destructor and the
+//!    [callbacks](Interned::downgrade_with) run, in this order. Each runs at most once, on a thread that is
+//!    dropping a handle of that key (or the interner), with no lock and no pin of ours. When all drops of that
+//!    key's handles have returned, they have run. They may intern, drop handles and panic. Values that die
+//!    inside of a destructor of the same interner die after it, the last one first: a chain of a million
+//!    handles, each owned by the value before, needs no deep stack.
+//! 4. A hit allocates nothing and a miss once, apart from a thread's first use, growth, the builders' registry
+//!    of `get_or_init`, and the bookkeeping of reclamation: one small block for dozens of dead entries.
 //! 5. A `Hash` or `Eq` that lies, a poor hasher, a panic in a constructor, comparison, callback or
 //!    destructor: no undefined behaviour, no hang, no leak of other entries.
-//! 6. Handles work in thread-local destructors, and after their interner is gone. What dies while its
-//!    interner is being dropped may die on that thread.
+//! 6. Handles work in thread-local destructors, and after their interner is gone.
 //! 7. `T` need not be `'static`. Interners and maps are invariant in their parameters, handles covariant.
 //!    All are `Send` and `Sync` only where their parameters are both.
 //!
@@ -59,8 +59,10 @@
 //! - The memory of a dead entry waits until no thread can still be reading it. Reclamation is
 //!   [crossbeam-epoch]'s, shared by the process: a thread that stays pinned anywhere delays that memory,
 //!   and nothing else. Values are destroyed at once in any case.
-//! - A thread keeps the memory of its last few dozen dead entries, at most 64 KiB, for a while;
+//! - A thread keeps the memory of at most three times 64 dead entries, 40 KiB each time, until it drops more;
 //!   [`Interner::flush`] gives it back.
+//! - An interner or map that ever held a value takes 1 KiB for its table. When it is dropped, that is kept for
+//!   the next one, and never returned to the allocator.
 //! - The table doesn't shrink by itself: after a peak, 4 to 8 bytes for each entry of the peak stay until
 //!   [`Interner::shrink_to_fit`], which needs exclusive access. A `static` keeps them.
 //! - Each value costs 32 bytes for its header, unsized ones 40, and 4 to 8 for its share of the table.
@@ -73,8 +75,83 @@
 //!
 //! # How it works
 //!
-//! A split-ordered list of nodes with intrusive, sticky counts. The module `table` begins with an essay on
-//! the protocol; `docs/TESTING.md` says what was done to break it.
+//! A split-ordered list of nodes with intrusive, sticky counts. `src/table/mod.rs` begins with an essay on the
+//! protocol; `docs/TESTING.md` says what was done to break it.
+//!
+//! # What doesn't compile
+//!
+//! Handles are covariant, interners and maps are not:
+//!
+//! ```
+//! use hapax::Interned;
+//! fn shorten<'a>(handle: Interned<&'static str>) -> Interned<&'a str> { handle }
+//! ```
+//!
+//! ```compile_fail
+//! use hapax::Interner;
+//! fn shorten<'a>(interner: &'a Interner<&'static str>) -> &'a Interner<&'a str> { interner }
+//! ```
+//!
+//! ```compile_fail
+//! use hapax::WeakMap;
+//! fn shorten<'a>(map: &'a WeakMap<&'static str, u8>) -> &'a WeakMap<&'a str, u8> { map }
+//! ```
+//!
+//! A value doesn't outlive what it borrows:
+//!
+//! ```
+//! let text = String::from("alpha");
+//! let words = hapax::Interner::<&str>::new();
+//! let word = words.intern(&text[..]);
+//! drop(words);
+//! assert_eq!(**word, *"alpha");
+//! ```
+//!
+//! ```compile_fail,E0505
+//! let text = String::from("alpha");
+//! let words = hapax::Interner::<&str>::new();
+//! let word = words.intern(&text[..]);
+//! drop(words);
+//! drop(text);
+//! assert_eq!(**word, *"alpha");
+//! ```
+//!
+//! Everything is `Send` and `Sync` where the values are both, and nowhere else:
+//!
+//! ```
+//! fn both<T: Send + Sync>() {}
+//! both::<hapax::Interner<String>>();
+//! both::<hapax::Interned<String>>();
+//! both::<hapax::WeakInterned<String>>();
+//! both::<hapax::WeakMap<String, String>>();
+//! both::<hapax::Cached<String, String>>();
+//! both::<hapax::WeakCached<String, String>>();
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn send<T: Send>() {}
+//! send::<hapax::Interned<std::cell::Cell<u8>>>();
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn sync<T: Sync>() {}
+//! sync::<hapax::Interner<std::rc::Rc<String>>>();
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn send<T: Send>() {}
+//! send::<hapax::WeakInterned<std::cell::Cell<u8>>>();
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn send<T: Send>() {}
+//! send::<hapax::Cached<u8, std::cell::Cell<u8>>>();
+//! ```
+//!
+//! ```compile_fail,E0277
+//! fn send<T: Send>() {}
+//! send::<hapax::Pinned<'static, str>>();
+//! ```
 //!
 //! [crossbeam-epoch]: https://docs.rs/crossbeam-epoch
 

@@ -19,7 +19,9 @@ use crate::{Cached, MemoryUsage, RandomState};
 /// itself holds only weak links: when the last [`Cached`] handle of an entry goes, the entry goes at once,
 /// then key and value.
 ///
-/// What runs where, and what user code may do, is as for [`Interner`](crate::Interner).
+/// What runs where, and what user code may do, is as for [`Interner`](crate::Interner). There is no
+/// `contains_key`, for the same reason; no `clear` and no `retain`, because what is in the map is for the
+/// holders of its handles to say.
 ///
 /// # Examples
 ///
@@ -56,7 +58,11 @@ impl<K, V> WeakMap<K, V> {
         }
     }
 
-    /// A map that holds so many entries before it grows.
+    /// A map with room for at least `entries` entries before it grows.
+    ///
+    /// # Panics
+    ///
+    /// As [`reserve`](Self::reserve).
     ///
     /// # Examples
     ///
@@ -85,7 +91,11 @@ impl<K, V, S> WeakMap<K, V, S> {
         }
     }
 
-    /// A map with another hasher that holds so many entries before it grows.
+    /// A map with another hasher and room for at least `entries` entries before it grows.
+    ///
+    /// # Panics
+    ///
+    /// As [`reserve`](Self::reserve).
     ///
     /// # Examples
     ///
@@ -141,7 +151,7 @@ impl<K, V, S> WeakMap<K, V, S> {
         self.table.capacity()
     }
 
-    /// Grows the table now for so many entries more, if the memory can be had.
+    /// Makes room for at least `additional` entries more, if the memory can be had. O(capacity).
     ///
     /// # Panics
     ///
@@ -280,7 +290,7 @@ pub(crate) fn wanted<'a, K, V, X>(
 
 impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
     /// The live entry of a key; `None` if there is none, also while it is still being built. Changes
-    /// nothing.
+    /// nothing. Amortised O(1); lock-free; allocates nothing.
     ///
     /// # Examples
     ///
@@ -415,7 +425,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
     ///
     /// # Errors
     ///
-    /// What `build` answers; nothing is changed then.
+    /// What `build` returns; nothing is changed then.
     ///
     /// # Examples
     ///
@@ -439,8 +449,31 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
         Ok(self.get_or_insert(key, value))
     }
 
-    /// Removes the live entry of a key and answers it; `None` if there is none. Its handles stay what they
-    /// are; the map forgets it, and may have another one at once. O(1).
+    /// As [`get_or_insert_with`](Self::get_or_insert_with), by a borrowed key, which is cloned on a miss only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::WeakMap;
+    /// let lengths = WeakMap::<String, usize>::new();
+    /// let five = lengths.get_or_insert_with_ref("alpha", |key| key.len());
+    /// assert_eq!(lengths.get("alpha").as_deref(), Some(&5));
+    /// ```
+    pub fn get_or_insert_with_ref<Q>(&self, key: &Q, build: impl FnOnce(&K) -> V) -> Cached<K, V>
+    where
+        Q: ?Sized + Hash + Equivalent<K> + ToOwned<Owned = K>,
+    {
+        match self.get(key) {
+            Some(entry) => {
+                drop(build);
+                entry
+            }
+            None => self.get_or_insert_with(key.to_owned(), build),
+        }
+    }
+
+    /// Removes the live entry of a key and returns it; `None` if there is none, also while it is still being
+    /// built. Its handles stay what they are; the map forgets it, and may have another one at once. O(1).
     ///
     /// # Examples
     ///

@@ -2,8 +2,9 @@
 
 use crate::table::{Internable, LazyTable};
 
-/// What [`Interner::memory_usage`](crate::Interner::memory_usage) answers, in bytes as requested from the
-/// allocator. It counts the values themselves, not what they own elsewhere.
+/// What [`Interner::memory_usage`](crate::Interner::memory_usage) returns, in bytes as requested from the
+/// allocator. It counts the live values themselves, not what they own elsewhere,
+/// and not the memory of dead ones that waits for its readers.
 ///
 /// # Examples
 ///

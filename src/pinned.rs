@@ -11,8 +11,9 @@ use crate::{Intern, Interned, Interner, RandomState};
 
 /// A session on an interner, from [`Interner::pin`].
 ///
-/// Its calls do what those of the interner do, faster. It holds a pin of the thread, which delays the memory of dead entries in the whole process, and nothing else; each call lets go of what came
-/// before. Don't keep it while the thread sleeps. It can't leave its thread.
+/// Its calls do what those of the interner do, faster. It holds a pin of the thread, which delays the memory
+/// of dead entries in the whole process, and nothing else; each call lets go of what came before. Don't keep
+/// it while the thread sleeps. It can't leave its thread.
 ///
 /// # Examples
 ///
@@ -23,12 +24,6 @@ use crate::{Intern, Interned, Interner, RandomState};
 /// let pinned = names.pin();
 /// let alpha = pinned.intern("alpha");
 /// assert_eq!(pinned.get("alpha"), Some(alpha));
-/// ```
-///
-/// ```compile_fail
-/// # let names = hapax::Interner::<str>::new();
-/// let pinned = names.pin();
-/// std::thread::scope(|scope| scope.spawn(move || pinned.intern("alpha")));
 /// ```
 pub struct Pinned<'a, T: ?Sized + Internable, S = RandomState> {
     interner: &'a Interner<T, S>,

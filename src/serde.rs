@@ -5,7 +5,7 @@ use std::fmt;
 use std::hash::{BuildHasher, Hash};
 use std::path::{Path, PathBuf};
 
-use serde::de::{DeserializeSeed, Deserializer, Error, SeqAccess, Visitor};
+use serde::de::{DeserializeSeed, Deserializer, Error, Visitor};
 use serde::{Deserialize, Serialize, Serializer};
 
 use crate::{Global, Internable, Interned, Interner};
@@ -37,6 +37,30 @@ where
     }
 }
 
+/// Through the slice type's [global](Global) interner.
+impl<'de, U> Deserialize<'de> for Interned<[U]>
+where
+    [U]: Global,
+    U: Hash + Eq + Deserialize<'de>,
+{
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        <[U]>::interner().deserialize(deserializer)
+    }
+}
+
+/// As a sequence, which is how slices are serialised, bytes too.
+impl<'de, U, S> DeserializeSeed<'de> for &Interner<[U], S>
+where
+    U: Hash + Eq + Deserialize<'de>,
+    S: BuildHasher,
+{
+    type Value = Interned<[U]>;
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<Interned<[U]>, D::Error> {
+        Vec::deserialize(deserializer).map(|values| self.intern(values))
+    }
+}
+
 /// Both ways of deserialising a type without a size, by one method of the deserializer and a visitor.
 macro_rules! deserialize {
     ($type:ty, |$interner:ident, $deserializer:ident| $deserialize:expr) => {
@@ -62,8 +86,6 @@ macro_rules! deserialize {
 
 deserialize!(str, |interner, deserializer| deserializer
     .deserialize_str(StrVisitor(interner)));
-deserialize!([u8], |interner, deserializer| deserializer
-    .deserialize_bytes(BytesVisitor(interner)));
 deserialize!(Path, |interner, deserializer| {
     PathBuf::deserialize(deserializer).map(|path| interner.intern(path))
 });
@@ -83,32 +105,5 @@ impl<S: BuildHasher> Visitor<'_> for StrVisitor<'_, S> {
 
     fn visit_str<E: Error>(self, value: &str) -> Result<Interned<str>, E> {
         Ok(self.0.intern(value))
-    }
-}
-
-/// As `StrVisitor`; formats without bytes have them as sequences of numbers.
-struct BytesVisitor<'a, S>(&'a Interner<[u8], S>);
-
-impl<'de, S: BuildHasher> Visitor<'de> for BytesVisitor<'_, S> {
-    type Value = Interned<[u8]>;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("bytes")
-    }
-
-    fn visit_bytes<E: Error>(self, value: &[u8]) -> Result<Interned<[u8]>, E> {
-        Ok(self.0.intern(value))
-    }
-
-    fn visit_str<E: Error>(self, value: &str) -> Result<Interned<[u8]>, E> {
-        Ok(self.0.intern(value.as_bytes()))
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(self, mut bytes: A) -> Result<Interned<[u8]>, A::Error> {
-        let mut collected = Vec::new();
-        while let Some(byte) = bytes.next_element::<u8>()? {
-            collected.push(byte);
-        }
-        Ok(self.0.intern(collected))
     }
 }
