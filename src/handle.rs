@@ -288,7 +288,7 @@ impl<T: ?Sized + Internable + fmt::Display> fmt::Display for Interned<T> {
 /// The address of the value.
 impl<T: ?Sized + Internable> fmt::Pointer for Interned<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Pointer::fmt(&Self::as_ptr(self), f)
+        fmt::Pointer::fmt(&Self::as_ptr(self).cast::<()>(), f)
     }
 }
 

@@ -137,7 +137,8 @@ unsafe impl<D> Identity for &'static D {
     }
 }
 
-// SAFETY: as above; slices that begin at the same place differ in their length.
+// SAFETY: as above; slices that begin at the same place and are not the same differ in their length. Empty
+// ones are all the same object, or have places of their own.
 unsafe impl<U> Identity for &'static [U] {
     fn address(&self) -> (usize, usize) {
         const {

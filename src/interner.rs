@@ -222,8 +222,8 @@ impl<T: ?Sized + Internable, S> Interner<T, S> {
         }
     }
 
-    /// Gives the memory of dead entries back that this thread still keeps: up to a few dozen of them, or
-    /// 64 KiB, which otherwise wait for the next ones. What pinned threads may still read stays.
+    /// Gives the memory of dead entries back that this thread still keeps: at most three times 64 of them, or
+    /// 40 KiB each time, which otherwise wait for the next ones. What pinned threads may still read stays.
     ///
     /// The memory belongs to all interners and maps of the process together.
     ///

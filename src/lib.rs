@@ -37,7 +37,8 @@
 //! 3. The entry is gone before the [drop hook](Interner::on_drop), the destructor and the
 //!    [callbacks](Interned::downgrade_with) run, in this order. Each runs at most once, on a thread that is
 //!    dropping a handle of that key (or the interner), with no lock and no pin of ours. When all drops of that
-//!    key's handles have returned, they have run. They may intern, drop handles and panic. Values that die
+//!    key's handles have returned, they have run; iterators, and look-ups of a key with the same hash, hold handles
+//!    too, for a moment. They may intern, drop handles and panic. Values that die
 //!    inside of a destructor of the same interner die after it, the last one first: a chain of a million
 //!    handles, each owned by the value before, needs no deep stack.
 //! 4. A hit allocates nothing and a miss once, apart from a thread's first use, growth, the builders' registry
@@ -114,6 +115,16 @@
 //! drop(words);
 //! drop(text);
 //! assert_eq!(**word, *"alpha");
+//! ```
+//!
+//! A reference doesn't outlive the handle that it came from:
+//!
+//! ```compile_fail,E0505
+//! let names = hapax::Interner::<str>::new();
+//! let alpha = names.intern("alpha");
+//! let text: &str = &alpha;
+//! drop(alpha);
+//! assert_eq!(text, "alpha");
 //! ```
 //!
 //! Everything is `Send` and `Sync` where the values are both, and nowhere else:

@@ -360,11 +360,9 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
                 new
             },
         );
-        if let Outcome::Inserted(entry) = &outcome
-            && let Some(building) = building.take()
-        {
+        if let Outcome::Inserted(entry) = &outcome {
             built = self
-                .settle(Some(building), entry)
+                .settle(building.take(), entry)
                 // Unless somebody has published ours: then the other one has been removed since.
                 .filter(|_| entry.node().give_way());
         }
@@ -380,16 +378,15 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
     }
 
     /// Decides between an entry that is still being built, if there is one, and one that is held back
-    /// behind it: gives the former up and publishes the latter. If it has a value by now, returns it and
-    /// publishes nothing.
-    #[cold]
+    /// behind it: gives the former up and publishes the latter. If it has a value that look-ups see
+    /// by now, returns it and publishes nothing.
     fn settle(
         &self,
         building: Option<Ref<Entry<K, V>>>,
         held_back: &Ref<Entry<K, V>>,
     ) -> Option<Ref<Entry<K, V>>> {
         if let Some(building) = building
-            && !building.node().hide_building()
+            && !building.node().give_up()
         {
             return Some(building);
         }
@@ -473,7 +470,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
     }
 
     /// Removes the live entry of a key and returns it; `None` if there is none, also while it is still being
-    /// built. Its handles stay what they are; the map forgets it, and may have another one at once. O(1).
+    /// built. Its handles stay what they are; the map forgets it, and may have another one at once. Look-ups of the
+    /// key pass over removed entries as long as these have handles.
     ///
     /// # Examples
     ///

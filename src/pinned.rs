@@ -38,8 +38,7 @@ impl<'a, T: ?Sized + Internable, S> Pinned<'a, T, S> {
         }
     }
 
-    /// Lets go of what earlier calls saw. Calls made by user code inside of a call don't: a pin of the
-    /// outer call is alive then.
+    /// Lets go of what earlier calls saw.
     #[inline]
     fn renew(&self) -> &'a Interner<T, S> {
         if let Some(mut guard) = self.guard.take() {

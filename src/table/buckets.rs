@@ -23,7 +23,13 @@ use super::link::{AtomicLink, Link};
 use super::primitive::{AtomicPtr, AtomicU64, Ordering, free_slice, zeroed_slice};
 
 /// The levels whose words lie in the table's header.
-const INLINE_LEVELS: u32 = if cfg!(any(loom, miri)) { 1 } else { 4 };
+const INLINE_LEVELS: u32 = if cfg!(loom) {
+    1
+} else if cfg!(miri) {
+    2
+} else {
+    4
+};
 const INLINE_WORDS: usize = 1 << INLINE_LEVELS;
 
 /// The last level; a bucket holds more entries beyond.
@@ -119,7 +125,9 @@ impl Buckets {
     /// Lets the inline segments lead to where `inline` now lies, for good.
     pub(super) fn settle(&'static self) {
         for level in 1..=INLINE_LEVELS {
-            let first = ptr::from_ref(&self.inline[1 << (level - 1)]).cast_mut();
+            // SAFETY: 2^(level-1) < 2^INLINE_LEVELS. From the whole array: the pointer leads on to the
+            // others of its level.
+            let first = unsafe { self.inline.as_ptr().add(1 << (level - 1)) }.cast_mut();
             // Relaxed: the table isn't published yet.
             self.segments[level as usize].store(first, Ordering::Relaxed);
         }
@@ -132,8 +140,8 @@ impl Buckets {
 
     #[inline]
     pub(super) fn level(&self) -> Level {
-        // Acquire: pairs with the Release in `grow`; who sees a level sees its segments. It also orders
-        // the second reading of an early stop after the link that the walk stopped at, see `walk.rs`.
+        // Acquire: pairs with the Release in `grow`; who sees a level sees its segments. The second reading of
+        // an early stop is ordered by the Acquire of the link that the walk stopped at, see `walk.rs`.
         Level(self.level.load(Ordering::Acquire))
     }
 

@@ -77,9 +77,9 @@ impl Table {
         let mut walk = Walk::new(self, key, &guard);
         let node = walk.seek_address(address)?;
         let count = node.count.try_close()?;
-        self.take_out(node, count, walk, &guard);
+        self.take_out(&node, count, walk, &guard);
         // SAFETY: closed by us and no longer in the list.
-        Some(unsafe { Dying::new(NonNull::from(node), self, count, self.hook.load(count)) })
+        Some(unsafe { Dying::new(node.as_ptr(), self, count, self.hook.load(count)) })
     }
 
     /// Takes a closed node out of the list. `walk` stands in front of it, or did a moment ago.

@@ -65,8 +65,13 @@ pub(super) const GENERATIONS: u32 = 1 << GENERATION_BITS;
 pub(super) struct Count(u64);
 
 impl Count {
+    /// The number of handles; of a dead node's, 0.
     pub(super) fn handles(self) -> u64 {
-        (self.0 & HANDLES) >> GENERATION_BITS
+        if self.is_dead() {
+            0
+        } else {
+            (self.0 & HANDLES) >> GENERATION_BITS
+        }
     }
 
     pub(super) fn generation(self) -> u32 {
@@ -270,7 +275,7 @@ impl AtomicCount {
         // unlinked; it reads the flag in `release` or `upgrade`. Acquire: if the count is zero, this
         // thread closes and comes after all uses.
         let old = Count(self.0.fetch_or(DETACHED, Ordering::AcqRel));
-        if old.handles() != 0 || old.is_dead() {
+        if old.is_dead() || old.handles() != 0 {
             return None;
         }
         // Whoever took the count to zero finds nothing in the table, and nobody revives it: ours.
@@ -286,24 +291,25 @@ impl AtomicCount {
         self.0.fetch_or(HIDDEN, Ordering::Relaxed) & HIDDEN == 0
     }
 
-    /// Hides an entry that has no value yet; `false` if it has one by now.
-    pub(super) fn hide_building(&self) -> bool {
+    /// Gives an entry up that has no value yet. `false` if it has one by now, and look-ups see it.
+    pub(super) fn give_up(&self) -> bool {
         // Acquire: a failure means that the value is there and the caller goes on to read it; pairs
         // with the Release in `finish_building`.
         let mut seen = self.0.load(Ordering::Acquire);
-        while seen & BUILDING != 0 {
-            // Relaxed on success: nothing but the flag changes hands. Acquire on failure: as above.
+        while seen & (BUILDING | HIDDEN) == BUILDING {
+            // Release: pairs with the Acquire in `finish_building`; a builder that finds its entry given up
+            // finds the one that was linked instead. Acquire on failure: as above.
             match self.0.compare_exchange_weak(
                 seen,
                 seen | HIDDEN,
-                Ordering::Relaxed,
+                Ordering::Release,
                 Ordering::Acquire,
             ) {
                 Ok(_) => return true,
                 Err(now) => seen = now,
             }
         }
-        false
+        seen & HIDDEN != 0
     }
 
     /// Declares that a node which nobody else knows isn't to be seen yet.
@@ -350,16 +356,17 @@ impl AtomicCount {
 
     /// Publishes a value that was just built; `false` if the entry was given up meanwhile.
     pub(super) fn finish_building(&self) -> bool {
-        // Relaxed: the compare-exchange decides.
-        let mut seen = self.0.load(Ordering::Relaxed);
+        // Acquire: pairs with the Release in `give_up`; the caller goes on to look for what was linked
+        // instead.
+        let mut seen = self.0.load(Ordering::Acquire);
         while seen & HIDDEN == 0 {
-            // Release: pairs with the Acquire in `take`, `upgrade`, `hide_building` and `read`: who
-            // sees BUILDING gone sees the value. Relaxed on failure: the value is only compared.
+            // Release: pairs with the Acquire in `take`, `take_unless`, `give_up` and `read`: who sees
+            // BUILDING gone sees the value. Acquire on failure: as above.
             match self.0.compare_exchange_weak(
                 seen,
                 seen & !BUILDING,
                 Ordering::Release,
-                Ordering::Relaxed,
+                Ordering::Acquire,
             ) {
                 Ok(_) => return true,
                 Err(now) => seen = now,

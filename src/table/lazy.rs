@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::ptr::{self, NonNull};
+use std::ptr;
 
 use super::buckets::Buckets;
 use super::count::Found;
@@ -178,15 +178,16 @@ impl<T: ?Sized + Payload> LazyTable<T> {
                 }
             };
             // Nothing can come in between: whoever links an equal key does it here.
+            let visible = new.is_visible();
             match end.insert(new) {
                 Err(new) => pending = Pending::Node(new),
                 Ok(node) => {
                     // Others count when they are published.
-                    if node.count.read().was_visible() {
+                    if visible {
                         table.admit(&guard);
                     }
                     // SAFETY: a new node has one count, which is ours.
-                    let entry = unsafe { Ref::from_counted(NonNull::from(node)) };
+                    let entry = unsafe { Ref::from_counted(node.as_ptr()) };
                     drop(guard);
                     drop(held);
                     return Outcome::Inserted(entry);
@@ -208,7 +209,7 @@ impl Table {
     ) -> Result<(Ref<T>, Found), Walk<'g>> {
         let mut walk = match held {
             None => Walk::new(self, key, guard),
-            Some(held) => Walk::behind(self, held.node(), guard),
+            Some(held) => Walk::behind(self, held.node_ref(), guard),
         };
         while let Some(node) = walk.seek() {
             match node.count.take() {
@@ -218,7 +219,7 @@ impl Table {
                     node.next.mark();
                 }
                 // SAFETY: we have taken a count, and the table's nodes are of type `T`.
-                found => return Ok((unsafe { Ref::from_counted(NonNull::from(node)) }, found)),
+                found => return Ok((unsafe { Ref::from_counted(node.as_ptr()) }, found)),
             }
         }
         Err(walk)
@@ -342,13 +343,13 @@ impl<T: ?Sized + Payload> Entries<'_, T> {
         let guard = pin();
         let mut node = match &self.place {
             Place::Start => table.first_node(&guard),
-            Place::Behind(entry) => next_node(entry.node(), &guard),
+            Place::Behind(entry) => next_node(entry.node_ref(), &guard),
             Place::End => None,
         };
         while let Some(met) = node {
             if met.count.take_if_visible() {
                 // SAFETY: we have taken a count, and the table's nodes are of type `T`.
-                return Some(unsafe { Ref::from_counted(NonNull::from(met)) });
+                return Some(unsafe { Ref::from_counted(met.as_ptr()) });
             }
             node = next_node(met, &guard);
         }

@@ -17,7 +17,9 @@
 //! MARK is never cleared. BUSY is cleared once, by the claimer. Every other change of a link is a
 //! compare-exchange that replaces the target, keeps BUSY, and fails on a link that is marked.
 
-use super::node::Node;
+use std::ptr::NonNull;
+
+use super::node::{Node, NodeRef};
 use super::primitive::{AtomicPtr, Ordering, Zeroed, fetch_and, fetch_or};
 
 const MARK: usize = 1;
@@ -34,7 +36,7 @@ pub(super) struct Link(*mut ());
 
 /// The item that a link leads to.
 pub(super) enum Target<'g> {
-    Node(&'g Node),
+    Node(NodeRef<'g>),
     Word(&'g AtomicLink),
     End,
 }
@@ -102,9 +104,9 @@ impl Link {
     pub(super) unsafe fn target<'g>(self) -> Target<'g> {
         let pointer = self.pointer();
         if self.is_node() {
-            // SAFETY: a link without BUCKET leads to a node, which is reclaimed only after the pins
+            // SAFETY: a holder's link without BUCKET leads to a node, which is reclaimed only after the pins
             // that could see it linked are gone. The caller's is one.
-            let node: &Node = unsafe { &*pointer.cast::<Node>() };
+            let node = unsafe { NodeRef::new(NonNull::new_unchecked(pointer.cast())) };
             node.liveness.touch();
             Target::Node(node)
         } else if pointer.is_null() {

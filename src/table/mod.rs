@@ -105,14 +105,16 @@
 //! to revive it. When the list is empty, raise the generation, and give the table back after a grace period.
 //!
 //! **Remove** (maps). Sets HIDDEN, holding a count. The node stays linked until its last handle goes, because
-//! that release will search for it. Finders give their count back in the ordinary way and look on.
+//! that release will search for it. Finders give their count back in the ordinary way and look on. So the
+//! look-ups of a key pass all its removed entries that still have handles.
 //!
 //! **Build** (`WeakMap::get_or_init`). The key is linked in a node that is BUILDING. Finders skip it or wait
 //! (`builds.rs`). An inserter of the key doesn't wait (`WeakMap::get_or_insert`): 1. It links its own node, HELD_BACK. 2. It
 //! gives the other one up: BUILDING to BUILDING and HIDDEN, one compare-exchange against the builder's, which
 //! clears BUILDING. 3. If it won, it publishes its own. If it lost, its own gives way. In this order, a builder
 //! that was given up finds the node that came instead, and publishes it if its owner hasn't yet; so does
-//! anybody else who meets it and no BUILDING node before it. There is no moment at which both count.
+//! anybody else who meets it and no BUILDING node before it. There is no moment at which both count. Those who
+//! wait for the builder learn of it when the builder ends: an inserter takes no lock to wake them.
 //!
 //! **Grow**. Install the next segment, zeroed; then raise the level. **Splice** a word: claim it, 0 to BUSY; walk
 //! to its place from an ancestor; let it lead to what comes there; link it by compare-exchange; clear BUSY, by
@@ -131,7 +133,9 @@
 //! | link | `swing` Release, `clear_busy` Release, `mark` Acquire | `load` Acquire, failed `swing` Acquire | the item that is linked, and all it leads to |
 //! | count, up | `take`, `take_unless` Acquire, `clone_handle` Relaxed | | a value that was built after its node was linked (with `finish_building` Release) |
 //! | count, down | `release` Release | `try_close`, `close_sole`, `detach`, detached `release`: Acquire | all uses of the value, to its destructor |
-//! | count, flags | `finish_building` Release; `detach` AcqRel; the others Relaxed | | the value; the node's being unlinked |
+//! | count, flags | `finish_building` Release | `take`, `give_up`, `read` Acquire | the value that was built |
+//! | | `give_up` Release | `finish_building` Acquire | the node that was linked instead |
+//! | | `detach` AcqRel | | that the node is unlinked; all uses of its value |
 //! | `owner` | `install_side` Release | Acquire | the filled side record |
 //! | `level` | `grow`, `lower`, `end_shrink` Release | Acquire | the level's segments; that deeper words are gone |
 //! | segment | `install` Release | Acquire | zeroed words |

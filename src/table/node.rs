@@ -13,6 +13,7 @@ use std::alloc::Layout;
 use std::ffi::{CStr, OsStr};
 use std::marker::PhantomData;
 use std::mem::{ManuallyDrop, MaybeUninit};
+use std::ops::Deref;
 use std::path::Path;
 use std::ptr::{self, NonNull};
 
@@ -42,6 +43,49 @@ pub(crate) enum Building {
     /// Look-ups will not see it: another entry has the key.
     GivenUp,
     Done,
+}
+
+/// A node that a pin or a count keeps readable.
+///
+/// It has the provenance of the whole allocation, which a reference to the header hasn't: handles made from it
+/// lead to the value, and in the end to the memory that is freed.
+#[derive(Clone, Copy)]
+pub(super) struct NodeRef<'g> {
+    node: NonNull<Node>,
+    readable: PhantomData<&'g Node>,
+}
+
+impl<'g> NodeRef<'g> {
+    /// # Safety
+    ///
+    /// The pointer came from `NewNode`, and the node is readable for `'g`.
+    #[inline]
+    pub(super) unsafe fn new(node: NonNull<Node>) -> Self {
+        Self {
+            node,
+            readable: PhantomData,
+        }
+    }
+
+    #[inline]
+    pub(super) fn get(self) -> &'g Node {
+        // SAFETY: by the promise of `new`.
+        unsafe { self.node.as_ref() }
+    }
+
+    #[inline]
+    pub(super) fn as_ptr(self) -> NonNull<Node> {
+        self.node
+    }
+}
+
+impl Deref for NodeRef<'_> {
+    type Target = Node;
+
+    #[inline]
+    fn deref(&self) -> &Node {
+        self.get()
+    }
 }
 
 /// Tag of an owner word that leads to a side record.
@@ -164,9 +208,9 @@ impl Node {
         self.count.read().was_visible()
     }
 
-    /// Gives an entry up that has no value yet; `false` if it has one by now.
-    pub(crate) fn hide_building(&self) -> bool {
-        self.count.hide_building()
+    /// Gives an entry up that has no value yet. `false` if it has one by now, and look-ups see it.
+    pub(crate) fn give_up(&self) -> bool {
+        self.count.give_up()
     }
 
     #[cfg(test)]
@@ -344,6 +388,12 @@ impl<T: ?Sized + Payload> NewNode<T> {
         // SAFETY: the node was allocated by us, and nobody else knows it.
         unsafe { self.node.as_ref() }.count.start_building();
         self
+    }
+
+    /// Whether finders will see the entry as soon as it is linked.
+    pub(super) fn is_visible(&self) -> bool {
+        // SAFETY: the node was allocated by us, and nobody else knows it.
+        unsafe { self.node.as_ref() }.is_visible()
     }
 
     /// Declares that finders must not answer the node before it is published.

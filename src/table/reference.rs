@@ -6,7 +6,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::close;
-use super::node::{Node, Payload};
+use super::node::{Node, NodeRef, Payload};
 use super::retire::pin;
 use super::side::{Registration, SideRef};
 
@@ -48,6 +48,12 @@ impl<T: ?Sized + Payload> Ref<T> {
         unsafe { self.node.as_ref() }
     }
 
+    #[inline]
+    pub(super) fn node_ref(&self) -> NodeRef<'_> {
+        // SAFETY: our count keeps the node.
+        unsafe { NodeRef::new(self.node) }
+    }
+
     pub(crate) fn as_node_ptr(&self) -> NonNull<Node> {
         self.node
     }
@@ -67,7 +73,7 @@ impl<T: ?Sized + Payload> Ref<T> {
 
     /// A weak handle's part.
     pub(crate) fn downgrade(&self) -> SideRef {
-        SideRef::of(self.node())
+        SideRef::of(self.node_ref())
     }
 
     /// A weak handle's part, with a callback.
@@ -91,7 +97,7 @@ impl<T: ?Sized + Payload> Ref<T> {
         // SAFETY: `upgrade` has taken a count, on a node of type `T`.
         node.count
             .upgrade()
-            .then(|| unsafe { Self::from_counted(NonNull::from(node)) })
+            .then(|| unsafe { Self::from_counted(node.as_ptr()) })
     }
 
     /// Removes the entry from its table, while its handles live on. `false` if it was removed before.

@@ -14,7 +14,7 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::Table;
-use super::node::{Node, Owner};
+use super::node::{Node, NodeRef, Owner};
 use super::panics::FirstPanic;
 use super::primitive::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
 use super::retire::{Guard, pin};
@@ -39,13 +39,13 @@ impl Side {
     }
 
     /// The node, if the value still lives. The pin keeps it readable.
-    fn node<'g>(&self, _guard: &'g Guard) -> Option<&'g Node> {
+    fn node<'g>(&self, _guard: &'g Guard) -> Option<NodeRef<'g>> {
         // Acquire: pairs with the Release in `take`; who reads null sees the death. The node itself was
         // visible to whoever handed us the record.
         let node = self.node.load(Ordering::Acquire);
         // SAFETY: the closer takes the pointer away before it retires the node, so a pin that came
         // before we read it protects what it leads to.
-        unsafe { node.as_ref() }
+        Some(unsafe { NodeRef::new(NonNull::new(node)?) })
     }
 }
 
@@ -61,7 +61,7 @@ unsafe impl Sync for SideRef {}
 
 impl SideRef {
     /// The record of a node on which the caller holds a count. Made if it isn't there yet.
-    pub(super) fn of(node: &Node) -> Self {
+    pub(super) fn of(node: NodeRef<'_>) -> Self {
         let side = match node.owner() {
             Owner::Side(side) => side,
             Owner::Table(table) => return Self::install(node, table),
@@ -72,10 +72,10 @@ impl SideRef {
     }
 
     #[cold]
-    fn install(node: &Node, table: &'static Table) -> Self {
+    fn install(node: NodeRef<'_>, table: &'static Table) -> Self {
         let side = NonNull::from(Box::leak(Box::new(Side {
             table,
-            node: AtomicPtr::new(ptr::from_ref(node).cast_mut()),
+            node: AtomicPtr::new(node.as_ptr().as_ptr()),
             holders: AtomicUsize::new(2),
             callbacks: AtomicPtr::new(ptr::null_mut()),
             registered: AtomicUsize::new(0),
@@ -113,14 +113,14 @@ impl SideRef {
     }
 
     /// The node, if the value still lives and `guard` lets us read it.
-    pub(super) fn node<'g>(&self, guard: &'g Guard) -> Option<&'g Node> {
+    pub(super) fn node<'g>(&self, guard: &'g Guard) -> Option<NodeRef<'g>> {
         self.get().node(guard)
     }
 
     /// How many strong handles there are.
     pub(crate) fn strong_count(&self) -> u64 {
         let guard = pin();
-        self.node(&guard).map_or(0, Node::ref_count)
+        self.node(&guard).map_or(0, |node| node.ref_count())
     }
 
     pub(crate) fn address(&self) -> usize {
@@ -168,7 +168,6 @@ impl Drop for SideRef {
     fn drop(&mut self) {
         // AcqRel. Release: what this holder did comes before the end. Acquire: the last one sees it all.
         if self.get().holders.fetch_sub(1, Ordering::AcqRel) == 1 {
-            // A value that was leaked keeps its callbacks until here; they never run.
             drop(self.get().take_callbacks().collect::<Vec<_>>());
             // SAFETY: nobody holds the record, and `install` made it from a box.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });

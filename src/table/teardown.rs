@@ -2,8 +2,6 @@
 //!
 //! See "Tear down" in the essay of `table/mod.rs`.
 
-use std::ptr::NonNull;
-
 use super::buckets::Buckets;
 use super::close::{Dying, destroy};
 use super::count::GENERATIONS;
@@ -33,7 +31,7 @@ pub(super) unsafe fn tear_down<T: ?Sized + Payload>(table: &'static Table) {
         {
             let hook = table.hook.load(count);
             // SAFETY: closed by us and no longer in the list.
-            let dying = unsafe { Dying::new(NonNull::from(node), table, count, hook) };
+            let dying = unsafe { Dying::new(node.as_ptr(), table, count, hook) };
             drop(guard);
             // SAFETY: it is of type `T`.
             panics.catch(|| unsafe { destroy::<T>(dying) });
@@ -56,7 +54,7 @@ impl Table {
         // SAFETY: read with Acquire from the root, under the caller's pin.
         let target = unsafe { next.target() };
         let behind: &AtomicLink = match target {
-            Target::Node(node) => &node.next,
+            Target::Node(node) => &node.get().next,
             Target::Word(word) => word,
             Target::End => return None,
         };

@@ -3,7 +3,7 @@
 use super::Table;
 use super::buckets::Level;
 use super::link::{AtomicLink, Link, Target};
-use super::node::{NewNode, Node, Payload};
+use super::node::{NewNode, Node, NodeRef, Payload};
 use super::retire::Guard;
 
 /// Where a walk stands: `link` said `next` when it was read.
@@ -15,7 +15,7 @@ pub(super) struct Walk<'g> {
     table: &'g Table,
     guard: &'g Guard,
     key: u64,
-    origin: Option<&'g Node>,
+    origin: Option<NodeRef<'g>>,
     link: &'g AtomicLink,
     next: Link,
     horizon: Horizon,
@@ -56,8 +56,9 @@ impl<'g> Walk<'g> {
     }
 
     /// Begins behind a node that the caller holds a count on, and so is linked.
-    pub(super) fn behind(table: &'g Table, node: &'g Node, guard: &'g Guard) -> Self {
-        let next = node.next.load();
+    pub(super) fn behind(table: &'g Table, node: NodeRef<'g>, guard: &'g Guard) -> Self {
+        let link = &node.get().next;
+        let next = link.load();
         debug_assert!(
             !next.is_marked(),
             "a held node of a living table is not deleted"
@@ -68,7 +69,7 @@ impl<'g> Walk<'g> {
             guard,
             key: node.key,
             origin,
-            link: &node.next,
+            link,
             next,
             horizon: Horizon::Any,
         }
@@ -85,7 +86,7 @@ impl<'g> Walk<'g> {
     /// The next node with the key, in front of which the walk then stands; `None` at the end of the
     /// run.
     #[inline]
-    pub(super) fn seek(&mut self) -> Option<&'g Node> {
+    pub(super) fn seek(&mut self) -> Option<NodeRef<'g>> {
         loop {
             // The holder of `link` was deleted under us; what we read may be gone.
             if self.next.is_marked() {
@@ -95,7 +96,7 @@ impl<'g> Walk<'g> {
             // SAFETY: `next` was read with Acquire from a holder that we reached under `guard`.
             let target = unsafe { self.next.target() };
             let behind = match target {
-                Target::Node(node) => &node.next,
+                Target::Node(node) => &node.get().next,
                 Target::Word(word) if !self.ends_at(word) => word,
                 Target::Word(_) | Target::End => return None,
             };
@@ -120,18 +121,18 @@ impl<'g> Walk<'g> {
     }
 
     /// Goes on behind the node that `seek` answered.
-    pub(super) fn pass(&mut self, node: &'g Node) {
-        debug_assert!(self.next.leads_to(node));
-        self.link = &node.next;
-        self.next = node.next.load();
+    pub(super) fn pass(&mut self, node: NodeRef<'g>) {
+        debug_assert!(self.next.leads_to(node.as_ptr().as_ptr()));
+        self.link = &node.get().next;
+        self.next = self.link.load();
         self.horizon = Horizon::Any;
     }
 
     /// The next node with this very address; `None` if the run holds it no more.
-    pub(super) fn seek_address(&mut self, address: *const Node) -> Option<&'g Node> {
+    pub(super) fn seek_address(&mut self, address: *const Node) -> Option<NodeRef<'g>> {
         loop {
             let node = self.seek()?;
-            if std::ptr::eq(node, address) {
+            if std::ptr::eq(node.as_ptr().as_ptr(), address) {
                 return Some(node);
             }
             self.pass(node);
@@ -183,7 +184,7 @@ impl<'g> Walk<'g> {
     pub(super) fn insert<T: ?Sized + Payload>(
         &mut self,
         new: NewNode<T>,
-    ) -> Result<&'g Node, NewNode<T>> {
+    ) -> Result<NodeRef<'g>, NewNode<T>> {
         let node = new.as_ptr();
         // SAFETY: the node is ours until the swing.
         unsafe { node.as_ref() }.next.prepare(self.next);
@@ -191,7 +192,7 @@ impl<'g> Walk<'g> {
             return Err(new);
         }
         // SAFETY: linked just now, so the pin protects it.
-        Ok(unsafe { new.into_ptr().as_ref() })
+        Ok(unsafe { NodeRef::new(new.into_ptr()) })
     }
 
     /// Links a BUSY bucket word here. `false` if something changed: then seek again.
@@ -209,7 +210,7 @@ impl<'g> Walk<'g> {
 
 impl Table {
     /// The first node of the list, whatever its key.
-    pub(super) fn first_node<'g>(&'g self, guard: &'g Guard) -> Option<&'g Node> {
+    pub(super) fn first_node<'g>(&'g self, guard: &'g Guard) -> Option<NodeRef<'g>> {
         next_behind(self.buckets.root(), guard)
     }
 }
@@ -218,11 +219,11 @@ impl Table {
 ///
 /// Items that are deleted are passed, not unlinked: a frozen link leads forward, and what was linked in front
 /// of its target since is younger than the caller's visit.
-pub(super) fn next_node<'g>(node: &'g Node, guard: &'g Guard) -> Option<&'g Node> {
-    next_behind(&node.next, guard)
+pub(super) fn next_node<'g>(node: NodeRef<'g>, guard: &'g Guard) -> Option<NodeRef<'g>> {
+    next_behind(&node.get().next, guard)
 }
 
-fn next_behind<'g>(mut link: &'g AtomicLink, _guard: &'g Guard) -> Option<&'g Node> {
+fn next_behind<'g>(mut link: &'g AtomicLink, _guard: &'g Guard) -> Option<NodeRef<'g>> {
     loop {
         // SAFETY: read with Acquire from a holder that was reached under the pin, or is held.
         match unsafe { link.load().target() } {
