@@ -1,6 +1,19 @@
-//! What the models share.
+//! What the models share: how they run, values that prove their own life cycle, a hasher that puts them
+//! where a model wants them.
+//!
+//! A model is one race: two threads, rarely three, with two or three operations. `ci/loom.sh` runs them.
 
-use std::hash::{BuildHasher, Hasher};
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::fmt;
+use std::hash::{BuildHasher, Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::time::Instant;
+
+use equivalent::Equivalent;
+use hapax::{Interner, WeakMap};
+use loom::cell::UnsafeCell;
+use loom::thread::JoinHandle;
 
 /// Explores all interleavings of a model, up to a number of preemptions.
 ///
@@ -9,26 +22,292 @@ use std::hash::{BuildHasher, Hasher};
 pub fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
     let mut builder = loom::model::Builder::new();
     builder.preemption_bound = Some(preemptions);
-    let f = std::sync::Arc::new(f);
-    let runs = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    builder.max_branches = 20_000;
+    let f = Arc::new(f);
+    let runs = Arc::new(AtomicUsize::new(0));
     let count = runs.clone();
-    let start = std::time::Instant::now();
+    let start = Instant::now();
     builder.check(move || {
-        count.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        count.fetch_add(1, Relaxed);
         let f = f.clone();
         spawn(move || f()).join().unwrap();
     });
-    println!("{} interleavings in {:?}", runs.load(std::sync::atomic::Ordering::Relaxed), start.elapsed());
+    let name = std::thread::current()
+        .name()
+        .map(str::to_owned)
+        .unwrap_or_default();
+    println!(
+        "@ {name} | {:.1} | {}",
+        start.elapsed().as_secs_f64(),
+        runs.load(Relaxed)
+    );
 }
 
 /// A thread of a model.
-pub fn spawn<R: 'static>(f: impl FnOnce() -> R + 'static) -> loom::thread::JoinHandle<R> {
+pub fn spawn<R: 'static>(f: impl FnOnce() -> R + 'static) -> JoinHandle<R> {
     loom::thread::spawn(move || {
+        // The collector's first pin of a thread registers it. That is the collector's race, not ours.
+        quietly(|| drop(crossbeam_epoch::pin()));
         let result = f();
-        #[cfg(loom)]
-        hapax::model::end_thread();
+        quietly(end_thread);
         result
     })
+}
+
+/// What thread exit does to the memory that a thread has retired.
+pub fn end_thread() {
+    #[cfg(loom)]
+    hapax::model::end_thread();
+}
+
+/// Carries the collector on by one step, and runs what is due then.
+pub fn collect() {
+    crossbeam_epoch::pin().flush();
+}
+
+/// Runs a part of a model that takes no part in its race: no other thread comes in between.
+pub fn quietly<R>(f: impl FnOnce() -> R) -> R {
+    loom::stop_exploring();
+    let result = f();
+    loom::explore();
+    result
+}
+
+/// Runs both, the first on the calling thread. When they are done the race is over: what the model does
+/// afterwards is explored in one order only.
+pub fn race<A, B: 'static>(
+    here: impl FnOnce() -> A,
+    there: impl FnOnce() -> B + 'static,
+) -> (A, B) {
+    let both = meet(here, there);
+    loom::skip_branch();
+    both
+}
+
+/// As `race`, but what comes afterwards is explored as well. After a plain store in a race loom leaves it
+/// open which write came last, until somebody reads it. The model ends the race itself, by
+/// `loom::skip_branch`: loom drops thread-locals in random order, which it can't explore.
+pub fn meet<A, B: 'static>(
+    here: impl FnOnce() -> A,
+    there: impl FnOnce() -> B + 'static,
+) -> (A, B) {
+    let there = spawn(there);
+    let here = here();
+    (here, there.join().unwrap())
+}
+
+/// As `race`, for three.
+pub fn race3<A, B: 'static, C: 'static>(
+    here: impl FnOnce() -> A,
+    there: impl FnOnce() -> B + 'static,
+    elsewhere: impl FnOnce() -> C + 'static,
+) -> (A, B, C) {
+    let there = spawn(there);
+    let elsewhere = spawn(elsewhere);
+    let here = here();
+    let there = there.join().unwrap();
+    let elsewhere = elsewhere.join().unwrap();
+    loom::skip_branch();
+    (here, there, elsewhere)
+}
+
+/// The inverse of the constant by which a table multiplies hashes.
+const UNSPREAD: u64 = {
+    // Newton's iteration doubles the number of right bits each time, from the three of any odd number.
+    let spread: u64 = 0x9e37_79b9_7f4a_7c15;
+    let mut inverse = spread;
+    let mut round = 0;
+    while round < 5 {
+        inverse = inverse.wrapping_mul(2u64.wrapping_sub(spread.wrapping_mul(inverse)));
+        round += 1;
+    }
+    assert!(spread.wrapping_mul(inverse) == 1);
+    inverse
+};
+
+/// The hash whose order key is `order`.
+pub fn key_at(order: u64) -> u64 {
+    order.wrapping_mul(UNSPREAD)
+}
+
+/// What a value is looked up by: its place in the list, and what distinguishes it from others there.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Key {
+    order: u64,
+    content: u64,
+}
+
+impl Key {
+    /// A key in one of sixteen equal parts of the list. With 2^k buckets, bucket *i* begins at `i << 4 - k`.
+    pub fn at(sixteenth: u64) -> Self {
+        Self {
+            order: sixteenth << 60,
+            content: 0,
+        }
+    }
+
+    /// A key at the next place behind.
+    pub fn next(self) -> Self {
+        Self {
+            order: self.order + 1,
+            ..self
+        }
+    }
+
+    /// Another key with the same hash.
+    pub fn twin(self) -> Self {
+        Self {
+            content: self.content + 1,
+            ..self
+        }
+    }
+}
+
+impl Hash for Key {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write_u64(key_at(self.order));
+    }
+}
+
+/// Counts the values that a run of a model makes, and those that are destroyed.
+#[derive(Clone, Default)]
+pub struct Ledger(Arc<(AtomicUsize, AtomicUsize)>);
+
+impl Ledger {
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    pub fn life(&self) -> Life {
+        self.0.0.fetch_add(1, Relaxed);
+        Life {
+            alive: UnsafeCell::new(true),
+            ledger: self.clone(),
+        }
+    }
+
+    pub fn value(&self, key: Key) -> Value {
+        Value {
+            key,
+            life: self.life(),
+        }
+    }
+
+    pub fn made(&self) -> usize {
+        self.0.0.load(Relaxed)
+    }
+
+    pub fn destroyed(&self) -> usize {
+        self.0.1.load(Relaxed)
+    }
+
+    pub fn alive(&self) -> usize {
+        self.made() - self.destroyed()
+    }
+}
+
+/// Part of a value. loom proves that it is read after it was made, and destroyed after all reads.
+pub struct Life {
+    alive: UnsafeCell<bool>,
+    ledger: Ledger,
+}
+
+// SAFETY: loom reports unordered accesses instead of performing them.
+unsafe impl Sync for Life {}
+
+impl Life {
+    /// Reads the value.
+    pub fn touch(&self) {
+        // SAFETY: loom reports a concurrent write instead of performing it.
+        self.alive
+            .with(|alive| assert!(unsafe { *alive }, "a value was read after its end"));
+    }
+}
+
+impl Drop for Life {
+    fn drop(&mut self) {
+        self.alive.with_mut(|alive| {
+            // SAFETY: loom reports a concurrent access instead of performing it.
+            let was_alive = unsafe { std::mem::replace(&mut *alive, false) };
+            assert!(was_alive, "a value was destroyed twice");
+        });
+        self.ledger.0.1.fetch_add(1, Relaxed);
+    }
+}
+
+impl fmt::Debug for Life {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Life")
+    }
+}
+
+/// A value of an interner. Whoever compares it reads it.
+#[derive(Debug)]
+pub struct Value {
+    pub key: Key,
+    pub life: Life,
+}
+
+impl Value {
+    pub fn touch(&self) {
+        self.life.touch();
+    }
+}
+
+impl Hash for Value {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.touch();
+        self.key.hash(state);
+    }
+}
+
+impl PartialEq for Value {
+    fn eq(&self, other: &Self) -> bool {
+        self.touch();
+        other.touch();
+        self.key == other.key
+    }
+}
+
+impl Eq for Value {}
+
+impl Equivalent<Value> for Key {
+    fn equivalent(&self, value: &Value) -> bool {
+        value.touch();
+        *self == value.key
+    }
+}
+
+/// The interner of most models.
+pub type Values = Interner<Value, Identity>;
+
+/// The map of most models.
+pub type Map = WeakMap<Key, Life, Identity>;
+
+/// An interner that several threads share, and the ledger of its values.
+pub fn values() -> (Arc<Values>, Ledger) {
+    (Arc::new(Values::with_hasher(Identity)), Ledger::new())
+}
+
+/// A map that several threads share, and the ledger of its values.
+pub fn map() -> (Arc<Map>, Ledger) {
+    (Arc::new(Map::with_hasher(Identity)), Ledger::new())
+}
+
+/// Nothing is left in the table, and everything that was made is destroyed.
+#[track_caller]
+pub fn assert_empty(values: &Values, ledger: &Ledger) {
+    assert_eq!(ledger.alive(), 0, "a value was leaked");
+    assert_eq!(values.len(), 0);
+    assert!(values.iter().next().is_none());
+}
+
+/// As `assert_empty`, for a map.
+#[track_caller]
+pub fn assert_map_empty(map: &Map, ledger: &Ledger) {
+    assert_eq!(ledger.alive(), 0, "a value was leaked");
+    assert_eq!(map.len(), 0);
+    assert!(map.iter().next().is_none());
 }
 
 /// Hashes an integer to itself, so that a model chooses its buckets and collisions.
@@ -56,5 +335,26 @@ impl Hasher for IdentityHasher {
 
     fn finish(&self) -> u64 {
         self.0
+    }
+}
+
+/// Spoils memory that is given back, so that a touch of it doesn't go unnoticed.
+struct Spoiler;
+
+#[global_allocator]
+static SPOILER: Spoiler = Spoiler;
+
+// SAFETY: passes everything on.
+unsafe impl GlobalAlloc for Spoiler {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        // SAFETY: as for the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: the caller gives the memory back.
+        unsafe { memory.write_bytes(0xa5, layout.size()) };
+        // SAFETY: as for the caller.
+        unsafe { System.dealloc(memory, layout) };
     }
 }

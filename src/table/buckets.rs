@@ -140,8 +140,9 @@ impl Buckets {
 
     #[inline]
     pub(super) fn level(&self) -> Level {
-        // Acquire: pairs with the Release in `grow`; who sees a level sees its segments. The second reading of
-        // an early stop is ordered by the Acquire of the link that the walk stopped at, see `walk.rs`.
+        // Acquire: pairs with the Release in `end_shrink`; who sees a level without SHRINKING doesn't see words
+        // beyond it. (The second reading of an early stop is ordered by the Acquire of the link that the walk
+        // stopped at, see `walk.rs`.)
         Level(self.level.load(Ordering::Acquire))
     }
 
@@ -250,10 +251,11 @@ impl Buckets {
         if bits > MAX_LEVEL || !self.install(bits) {
             return;
         }
-        // Release: pairs with the Acquire in `level`. Relaxed on failure: somebody else grew.
+        // Relaxed: who sees the level and not yet its segment begins at an ancestor. A failure means that
+        // somebody else grew.
         let _ =
             self.level
-                .compare_exchange(level.0, level.0 + 1, Ordering::Release, Ordering::Relaxed);
+                .compare_exchange(level.0, level.0 + 1, Ordering::Relaxed, Ordering::Relaxed);
     }
 
     /// Makes sure that a segment is there.
@@ -290,8 +292,8 @@ impl Buckets {
             return None;
         }
         let lower = (level.0 | SHRINKING) + ONE_SHRINK - 1;
-        // Release: as in `grow`.
-        self.level.store(lower, Ordering::Release);
+        // Relaxed: who doesn't see it yet trusts a level all of whose words were linked, or are passed.
+        self.level.store(lower, Ordering::Relaxed);
         Some(level.bits())
     }
 

@@ -137,7 +137,7 @@
 //! | | `give_up` Release | `finish_building` Acquire | the node that was linked instead |
 //! | | `detach` AcqRel | | that the node is unlinked; all uses of its value |
 //! | `owner` | `install_side` Release | Acquire | the filled side record |
-//! | `level` | `grow`, `lower`, `end_shrink` Release | Acquire | the level's segments; that deeper words are gone |
+//! | `level` | `end_shrink` Release | Acquire | that deeper words are gone |
 //! | segment | `install` Release | Acquire | zeroed words |
 //! | `generation` | `end_generation` Release | Acquire, pinned | nodes detached |
 //! | `Side::node` | `take` Release | Acquire, pinned | |

@@ -1,0 +1,49 @@
+#!/usr/bin/env bash
+# Proves that the models can fail: puts one bug at a time into a copy of the crate, and requires that the
+# models which the bug's patch names turn red. Not part of the normal run: a few minutes.
+# Arguments are parts of patch names: `ci/seeds.sh 03 busy` tries some only.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+export RUSTFLAGS="${RUSTFLAGS:-} --cfg loom --cfg crossbeam_loom --cfg crossbeam_sanitize"
+export RUST_BACKTRACE=0
+copy=$(mktemp -d)
+trap 'rm -rf "$copy"' EXIT
+# Kept between runs, so that only what a patch touches is built.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/loom-tests/target/seeds}"
+export CARGO_PROFILE_RELEASE_DEBUG=false
+tar -c --exclude=target --exclude=.git . | tar -x -C "$copy"
+
+survivors=0
+row() { printf '%-32s | %-52s | %s\n' "$@"; }
+row seed model result
+for patch in "$PWD"/loom-tests/seeds/*.patch; do
+    name=$(basename "$patch" .patch)
+    if (($#)) && ! grep -qF "${@/#/-e}" <<<"$name"; then continue; fi
+    read -ra models < <(sed -n '1s/.*Red: //p' "$patch")
+    if [[ ${models[0]} == none* ]]; then
+        row "$name" - "harmless, see the patch"
+        continue
+    fi
+    rm -rf "$copy/src" && cp -r src "$copy/src"
+    if ! patch -s -p1 -d "$copy" <"$patch"; then
+        row "$name" - "the patch doesn't apply"
+        survivors=$((survivors + 1))
+        continue
+    fi
+    find "$copy/src" -name '*.rs' -exec touch {} +
+    for model in "${models[@]}"; do
+        run=(cargo test --quiet --manifest-path "$copy/loom-tests/Cargo.toml" --release --test "${model%%::*}")
+        if ! "${run[@]}" --no-run >"$copy/log" 2>&1; then
+            row "$name" "$model" "doesn't build"
+            survivors=$((survivors + 1))
+        # A model that doesn't end is red as well.
+        elif timeout 180 "${run[@]}" -- --exact "${model##*::}" >"$copy/log" 2>&1; then
+            row "$name" "$model" "SURVIVED"
+            survivors=$((survivors + 1))
+        else
+            row "$name" "$model" red
+        fi
+    done
+done
+exit $((survivors > 0))

@@ -1,0 +1,268 @@
+//! The end of an interner, while its handles live on.
+
+use std::hash::{Hash, Hasher};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
+use hapax::{Interned, Interner};
+use hapax_loom_tests::{
+    Identity, Key, Ledger, Life, Value, Values, collect, end_thread, key_at, model, quietly, race,
+    race3, spawn,
+};
+
+fn one_value() -> (Values, Ledger, Interned<Value>) {
+    let ledger = Ledger::new();
+    let values = Values::with_hasher(Identity);
+    let a = values.intern(ledger.value(Key::at(1)));
+    (values, ledger, a)
+}
+
+/// The interner goes while the last handle of a value goes.
+///
+/// Would catch: a value that both close, or none; a destructor that isn't ordered after the last use.
+#[test]
+fn teardown_races_last_drop() {
+    model(2, || {
+        let (values, ledger, a) = one_value();
+        race(
+            move || drop(values),
+            move || {
+                a.touch();
+                drop(a);
+            },
+        );
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+/// The interner goes while two handles of a value go.
+///
+/// Would catch: as above; a count that reaches zero twice.
+#[test]
+fn teardown_races_two_drops() {
+    model(1, || {
+        let (values, ledger, a) = one_value();
+        let b = a.clone();
+        race3(
+            move || drop(values),
+            move || {
+                a.touch();
+                drop(a);
+            },
+            move || {
+                b.touch();
+                drop(b);
+            },
+        );
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+/// The interner goes while two neighbours die.
+///
+/// Would catch: a dropper's unlinking that puts back what the teardown has taken out.
+#[test]
+fn teardown_races_drops_of_neighbours() {
+    model(1, || {
+        let (values, ledger, a) = one_value();
+        let b = values.intern(ledger.value(Key::at(1).next()));
+        race3(move || drop(values), move || drop(a), move || drop(b));
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+/// The interner goes while one value dies, whose memory is given back at once, and another one's dropper is
+/// on its way through the list.
+///
+/// Would catch: a node that is retired while it is still linked.
+#[test]
+fn teardown_races_reclamation_and_walk() {
+    model(2, || {
+        let ledger = Ledger::new();
+        let values = Values::with_hasher(Identity);
+        let a = values.intern(ledger.value(Key::at(1)));
+        let b = values.intern(ledger.value(Key::at(2)));
+        let began = Arc::new(loom::sync::Notify::new());
+        let begin = began.clone();
+        let teardown = spawn(move || {
+            begin.notify();
+            drop(values);
+            quietly(collect);
+        });
+        // What this thread retires is older than what the teardown's pin protects.
+        began.wait();
+        drop(a);
+        quietly(|| {
+            end_thread();
+            collect();
+        });
+        let walk = spawn(move || drop(b));
+        teardown.join().unwrap();
+        walk.join().unwrap();
+        loom::skip_branch();
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+/// The interner goes while the last handle goes and a weak one is upgraded.
+///
+/// Would catch: a value revived after the teardown has closed it.
+#[test]
+fn teardown_races_last_drop_and_upgrade() {
+    model(1, || {
+        let (values, ledger, a) = one_value();
+        let weak = Interned::downgrade(&a);
+        let ((), (), strong) = race3(
+            move || drop(values),
+            move || drop(a),
+            move || {
+                let strong = weak.upgrade();
+                if let Some(strong) = &strong {
+                    strong.touch();
+                }
+                strong
+            },
+        );
+        assert_eq!(ledger.alive(), strong.iter().count());
+        drop(strong);
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+/// The interner is gone. The last handle goes while two weak ones are upgraded.
+///
+/// Would catch: an upgrade that counts first and looks afterwards, which the second one takes for a handle.
+#[test]
+fn detached_last_drop_races_two_upgrades() {
+    model(2, || {
+        let (values, ledger, a) = one_value();
+        let weak = Interned::downgrade(&a);
+        let weak2 = weak.clone();
+        drop(values);
+        let ((), one, two) = race3(
+            move || drop(a),
+            move || weak.upgrade().inspect(|strong| strong.touch()),
+            move || weak2.upgrade().inspect(|strong| strong.touch()),
+        );
+        assert_eq!(ledger.alive(), usize::from(one.is_some() || two.is_some()));
+        for strong in [&one, &two].into_iter().flatten() {
+            strong.touch();
+        }
+        drop((one, two));
+        assert_eq!(ledger.alive(), 0);
+    });
+}
+
+/// Another type's value, as large as a `Value`.
+struct Other {
+    key: Key,
+    life: Life,
+}
+
+impl Hash for Other {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
+impl PartialEq for Other {
+    fn eq(&self, other: &Self) -> bool {
+        self.key == other.key
+    }
+}
+
+impl Eq for Other {}
+
+impl Drop for Other {
+    fn drop(&mut self) {
+        self.life.touch();
+        OTHERS.with(|others| others.set(others.get() + 1));
+    }
+}
+
+loom::thread_local! {
+    /// Destroyed by this thread.
+    static OTHERS: std::cell::Cell<usize> = std::cell::Cell::new(0);
+}
+
+/// A last drop sleeps after its decrement. Meanwhile its interner goes; another one, of another type, gets
+/// the same header and puts a value at the same address, whose last drop is under way as well.
+///
+/// Would catch: a late drop that closes the new owner's value, and destroys it as one of its own type.
+#[test]
+fn late_drop_races_next_owner_of_the_table() {
+    static REUSED: AtomicUsize = AtomicUsize::new(0);
+    const { assert!(size_of::<Other>() == size_of::<Value>()) };
+    model(2, || {
+        let (values, ledger, a) = one_value();
+        let old = Interned::as_ptr(&a).addr();
+        let others = Ledger::new();
+        let new = Other {
+            key: Key::at(1),
+            life: others.life(),
+        };
+        race(
+            move || drop(a),
+            move || {
+                drop(values);
+                let values = Interner::<Other, Identity>::with_hasher(Identity);
+                values.flush();
+                let b = values.intern(new);
+                if Interned::as_ptr(&b).addr() == old {
+                    REUSED.fetch_add(1, Relaxed);
+                }
+                drop(b);
+                // Nobody else has a handle of it.
+                assert_eq!(OTHERS.with(|others| others.get()), 1);
+            },
+        );
+        assert_eq!((ledger.alive(), others.alive()), (0, 0));
+    });
+    assert_ne!(REUSED.load(Relaxed), 0, "no run has used the address again");
+}
+
+/// A value's destructor drops the interner that held it, while another value's last handle goes.
+///
+/// Would catch: a closer that touches the table after it began to destroy.
+#[test]
+fn destructor_that_drops_its_interner_races_last_drop() {
+    struct Owner {
+        life: Life,
+        key: u64,
+        _interner: std::cell::RefCell<Option<Arc<Interner<Owner, Identity>>>>,
+    }
+    // SAFETY: the cell is filled before the value is shared.
+    unsafe impl Sync for Owner {}
+    impl Hash for Owner {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            state.write_u64(key_at(self.key));
+        }
+    }
+    impl PartialEq for Owner {
+        fn eq(&self, other: &Self) -> bool {
+            self.key == other.key
+        }
+    }
+    impl Eq for Owner {}
+
+    model(2, || {
+        let ledger = Ledger::new();
+        let owners = Arc::new(Interner::<Owner, Identity>::with_hasher(Identity));
+        let owner = |key, interner| Owner {
+            life: ledger.life(),
+            key,
+            _interner: std::cell::RefCell::new(interner),
+        };
+        let a = owners.intern(owner(1, Some(owners.clone())));
+        let b = owners.intern(owner(2, None));
+        drop(owners);
+        race(
+            move || drop(a),
+            move || {
+                b.life.touch();
+                drop(b);
+            },
+        );
+        assert_eq!(ledger.alive(), 0);
+    });
+}
