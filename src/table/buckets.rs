@@ -14,13 +14,17 @@
 //! In one running number, the *index*, word 0 is the root, and segment *l* takes the indices from
 //! 2^(l-1) up to 2^l.
 //!
-//! A word is *unclaimed* (zero), then BUSY while one thread links it into the list (`splice.rs`), then a
+//! The first levels' words lie in the table and are linked from the start. Any other word is *unclaimed* (zero),
+//! then BUSY while one thread links it into the list (`splice.rs`), then a
 //! place to begin for ever, until `shrink` takes its segment away.
 
 use std::ptr::{self, NonNull};
 
+use crossbeam_utils::CachePadded;
+
 use super::link::{AtomicLink, Link};
-use super::primitive::{AtomicPtr, AtomicU64, Ordering, free_slice, zeroed_slice};
+use super::primitive::{AtomicPtr, AtomicU64, Ordering, Zeroed, free_slice, zeroed_slice};
+use super::room;
 
 /// The levels whose words lie in the table's header.
 const INLINE_LEVELS: u32 = if cfg!(loom) {
@@ -28,9 +32,9 @@ const INLINE_LEVELS: u32 = if cfg!(loom) {
 } else if cfg!(miri) {
     2
 } else {
-    4
+    6
 };
-const INLINE_WORDS: usize = 1 << INLINE_LEVELS;
+pub(super) const INLINE_WORDS: usize = 1 << INLINE_LEVELS;
 
 /// The last level; a bucket holds more entries beyond.
 const MAX_LEVEL: u32 = if cfg!(target_pointer_width = "64") {
@@ -86,7 +90,8 @@ pub(super) struct Buckets {
     /// Segment *l* of 2^(l-1) words, null until the table has grown to 2^l buckets. Invariant: those of
     /// the inline levels lead into `inline`.
     segments: [AtomicPtr<AtomicLink>; MAX_LEVEL as usize + 1],
-    inline: [AtomicLink; INLINE_WORDS],
+    /// Apart from what is only read.
+    inline: CachePadded<[AtomicLink; INLINE_WORDS]>,
 }
 
 /// A segment that was taken out of use.
@@ -109,27 +114,32 @@ impl Buckets {
     /// The most words there can be.
     pub(super) const MAX_WORDS: usize = 1 << MAX_LEVEL;
 
-    /// Buckets at the lowest level. They must be `settled` where they will stay before they are used.
+    /// Buckets that have to be `laid_out` where they will stay before they are used.
     pub(super) fn new() -> Self {
-        use super::primitive::Zeroed;
         Self {
-            level: AtomicU64::new(INLINE_LEVELS.into()),
+            level: AtomicU64::new(0),
             segments: std::array::from_fn(|_| AtomicPtr::new(ptr::null_mut())),
-            inline: std::array::from_fn(|index| match index {
-                0 => AtomicLink::new(Link::end()),
-                _ => AtomicLink::zeroed(),
-            }),
+            inline: CachePadded::new(std::array::from_fn(|_| AtomicLink::zeroed())),
         }
     }
 
-    /// Lets the inline segments lead to where `inline` now lies, for good.
-    pub(super) fn settle(&'static self) {
+    /// Makes an empty list of the inline words. Nobody else can see the table.
+    pub(super) fn lay_out(&'static self) {
+        // Relaxed throughout: the table is published afterwards.
+        self.level.store(INLINE_LEVELS.into(), Ordering::Relaxed);
         for level in 1..=INLINE_LEVELS {
             // SAFETY: 2^(level-1) < 2^INLINE_LEVELS. From the whole array: the pointer leads on to the
             // others of its level.
             let first = unsafe { self.inline.as_ptr().add(1 << (level - 1)) }.cast_mut();
-            // Relaxed: the table isn't published yet.
             self.segments[level as usize].store(first, Ordering::Relaxed);
+        }
+        let mut next = Link::end();
+        for bucket in (0..INLINE_WORDS as u64).rev() {
+            let word = self
+                .word(bucket, INLINE_LEVELS)
+                .expect("inline segments are there");
+            word.prepare(next);
+            next = Link::to_word(word);
         }
     }
 
@@ -282,13 +292,13 @@ impl Buckets {
         true
     }
 
-    /// Lowers the level by one, if fewer than its words are wanted, and answers the level that was. New
+    /// Lowers the level by one, if a lower one has room for the entries, and returns the level that was. New
     /// walks begin at words that stay, and trust the order of the others only, until `end_shrink`.
     ///
     /// Not while others insert: only droppers may walk the list meanwhile.
-    pub(super) fn lower(&self, words: usize) -> Option<u32> {
+    pub(super) fn lower(&self, entries: usize) -> Option<u32> {
         let level = self.level();
-        if level.bits() == INLINE_LEVELS || level.words() / 2 < words {
+        if level.bits() == INLINE_LEVELS || room(level.words() / 2) < entries {
             return None;
         }
         let lower = (level.0 | SHRINKING) + ONE_SHRINK - 1;
@@ -327,19 +337,6 @@ impl Buckets {
             .filter(|&level| !self.segment(level).is_null())
             .map(|level| size_of::<AtomicLink>() << (level - 1))
             .sum()
-    }
-
-    /// Makes the buckets of a table that nobody can see as they were when it was new.
-    pub(super) fn reset(&self) {
-        // Relaxed throughout: the table isn't shared, and is published anew afterwards.
-        self.level.store(INLINE_LEVELS.into(), Ordering::Relaxed);
-        for (index, word) in self.inline.iter().enumerate() {
-            if index == 0 {
-                word.prepare(Link::end())
-            } else {
-                word.unclaim()
-            }
-        }
     }
 }
 

@@ -13,7 +13,7 @@ use super::primitive::{AtomicPtr, Ordering, maybe_const_fn};
 use super::reference::Ref;
 use super::retire::{Guard, pin};
 use super::walk::{Walk, next_node};
-use super::{LOAD, Table, pool, teardown};
+use super::{Table, pool, room, teardown};
 
 /// A table of values of type `T` that is made when the first one comes.
 pub(crate) struct LazyTable<T: ?Sized + Payload> {
@@ -258,7 +258,7 @@ impl<T: ?Sized + Payload> LazyTable<T> {
     /// Entries that the buckets are meant for.
     pub(crate) fn capacity(&self) -> usize {
         self.get()
-            .map_or(0, |table| table.buckets.level().words() * LOAD)
+            .map_or(0, |table| room(table.buckets.level().words()))
     }
 
     /// Grows the table for so many entries in all, and links its bucket words.
@@ -267,12 +267,12 @@ impl<T: ?Sized + Payload> LazyTable<T> {
             return;
         }
         assert!(
-            entries <= Buckets::MAX_WORDS * LOAD,
+            entries <= room(Buckets::MAX_WORDS),
             "capacity overflow: {entries} entries"
         );
         let table = self.get_or_make();
         let mut level = table.buckets.level();
-        while level.words() * LOAD < entries {
+        while room(level.words()) < entries {
             table.buckets.grow(level);
             let now = table.buckets.level();
             if now == level {
@@ -288,7 +288,7 @@ impl<T: ?Sized + Payload> LazyTable<T> {
     pub(crate) fn shrink(&mut self) {
         let Some(table) = self.get() else { return };
         // Exclusive access: no one looks up or inserts.
-        for segment in table.unsplice(table.entries.sum().div_ceil(LOAD)) {
+        for segment in table.unsplice(table.entries.sum()) {
             // SAFETY: nobody can reach the words once the present pins are gone; the memory may be
             // freed anywhere.
             unsafe { pin().defer(move || segment.free()) };

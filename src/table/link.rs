@@ -199,12 +199,6 @@ impl AtomicLink {
         self.0.load(Ordering::Relaxed).is_null()
     }
 
-    /// Makes a bucket word of a table that nobody can see unclaimed again.
-    pub(super) fn unclaim(&self) {
-        // Relaxed: published with the table.
-        self.0.store(std::ptr::null_mut(), Ordering::Relaxed);
-    }
-
     /// Opens a linked bucket word as a place to begin.
     ///
     /// A read-modify-write, because others may have inserted behind the word since it was linked.

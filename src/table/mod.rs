@@ -218,8 +218,20 @@ pub(crate) use retire::end_thread;
 pub(crate) use retire::{Guard, flush, pin};
 pub(crate) use side::{Registration, SideRef};
 
-/// Entries a bucket holds on average before the table grows.
-const LOAD: usize = if cfg!(any(loom, miri)) { 1 } else { 2 };
+/// The number of entries from which on a table with so many bucket words grows.
+///
+/// Small tables, whose words cost little, have one entry a bucket: on a hit in the cache the way through the
+/// list is what takes the time. Large ones have two.
+const fn room(words: usize) -> usize {
+    if words < LARGE || cfg!(any(loom, miri)) {
+        words
+    } else {
+        2 * words
+    }
+}
+
+/// Bucket words of a table that is large: 2 MiB of them.
+const LARGE: usize = 1 << 18;
 
 /// The part of a table that knows nothing of its values' type. Lives for ever, serves one owner after the
 /// other.
@@ -272,7 +284,7 @@ impl Table {
     #[cold]
     fn tend(&self, guard: &Guard) {
         let level = self.buckets.level();
-        if self.entries.sum() > level.words() * LOAD {
+        if self.entries.sum() > room(level.words()) {
             self.buckets.grow(level);
         }
         self.splice_ahead(guard);

@@ -92,7 +92,7 @@ pub(super) fn take() -> &'static Table {
         return table;
     }
     let table: &'static Table = Box::leak(Box::new(Table::new()));
-    table.buckets.settle();
+    table.buckets.lay_out();
     table
 }
 

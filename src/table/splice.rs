@@ -6,13 +6,14 @@
 //! stopped growing soon has all its shortcuts.
 
 use super::Table;
-use super::buckets::Segment;
+use super::buckets::{INLINE_WORDS, Segment};
 use super::primitive::{AtomicUsize, Ordering};
 use super::retire::{Guard, pin};
 use super::walk::Walk;
 
-/// Words that a writer links at a time.
-const STRIDE: usize = if cfg!(any(loom, miri)) { 1 } else { 16 };
+/// Words that a writer links at a time: four for each entry that it has inserted since the last time, so that a
+/// level is linked when it is an eighth full.
+const STRIDE: usize = if cfg!(any(loom, miri)) { 1 } else { 64 };
 
 /// The index below which all words are linked or being linked.
 #[derive(Debug)]
@@ -20,15 +21,15 @@ pub(super) struct Spliced(AtomicUsize);
 
 impl Spliced {
     pub(super) fn new() -> Self {
-        Self(AtomicUsize::new(0))
+        Self(AtomicUsize::new(INLINE_WORDS))
     }
 
-    /// Claims the next few indices below `end`. Levels are whole strides, so none is left out.
+    /// Claims the next few indices below `end`.
     fn claim(&self, end: usize) -> Option<std::ops::Range<usize>> {
         // Relaxed throughout: the number only hands out work; each word has its own claim.
         let mut first = self.0.load(Ordering::Relaxed);
         while first < end {
-            let next = first + STRIDE;
+            let next = end.min(first + STRIDE);
             match self
                 .0
                 .compare_exchange_weak(first, next, Ordering::Relaxed, Ordering::Relaxed)
@@ -75,7 +76,6 @@ impl Table {
 
     /// Links one word, if nobody else does.
     fn splice(&self, index: usize, guard: &Guard) {
-        // The root is linked from the start.
         let Some((word, order)) = self.buckets.indexed(index) else {
             return;
         };
@@ -95,14 +95,14 @@ impl Table {
         word.clear_busy();
     }
 
-    /// Unlinks the words that a table of about `words` buckets doesn't need and answers their segments,
+    /// Unlinks the words that a table of so many entries doesn't need and returns their segments,
     /// which nobody can reach any more once the pins of this moment are gone.
     ///
     /// Not while others insert. Droppers may be at work: they see each word deleted as a node is.
-    pub(super) fn unsplice(&self, words: usize) -> Vec<Segment> {
+    pub(super) fn unsplice(&self, entries: usize) -> Vec<Segment> {
         let mut segments = Vec::new();
         // Level by level, so that each word has a neighbour close by where its walk begins.
-        while let Some(deepest) = self.buckets.lower(words) {
+        while let Some(deepest) = self.buckets.lower(entries) {
             self.spliced.lower(self.buckets.level().words());
             for index in 1 << (deepest - 1)..1 << deepest {
                 self.unsplice_word(index);

@@ -2,7 +2,7 @@
 //!
 //! See "Tear down" in the essay of `table/mod.rs`.
 
-use super::buckets::Buckets;
+use super::buckets::{Buckets, INLINE_WORDS};
 use super::close::{Dying, destroy};
 use super::count::GENERATIONS;
 use super::link::{AtomicLink, Target};
@@ -75,15 +75,15 @@ impl Table {
     }
 
     /// Makes the table new again. Nobody else looks at more than its generation.
-    pub(super) fn reset(&self) {
+    pub(super) fn reset(&'static self) {
         for level in Buckets::all_levels() {
             if let Some(segment) = self.buckets.take_segment(level) {
                 // SAFETY: nobody looks at the words.
                 unsafe { segment.free() };
             }
         }
-        self.buckets.reset();
-        self.spliced.lower(0);
+        self.buckets.lay_out();
+        self.spliced.lower(INLINE_WORDS);
         self.entries.reset();
     }
 }
