@@ -7,7 +7,7 @@ use std::iter::FusedIterator;
 use equivalent::Equivalent;
 
 use crate::table::primitive::maybe_const_fn;
-use crate::table::{Entries, Found, Internable, LazyTable, Pending};
+use crate::table::{Entries, Found, Internable, LazyTable, Pending, Ref};
 use crate::{Intern, Interned, MemoryUsage, Pinned, RandomState};
 
 /// A lock-free weak interning cache: one live instance of every equal value.
@@ -385,6 +385,21 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
     /// ```
     #[inline]
     pub fn intern_hashed<Q: Intern<T>>(&self, hash: u64, value: Q) -> Interned<T> {
+        let entry = match self
+            .table
+            .glance(hash, |entry| value.as_value() == entry.value())
+        {
+            Some(entry) => entry,
+            None => return self.intern_slow(hash, value),
+        };
+        // User code, perhaps, before there is a result that a panic would lose.
+        drop(value);
+        Interned::from_ref(entry)
+    }
+
+    /// Searches again, and inserts the value if it isn't there.
+    #[inline(never)]
+    fn intern_slow<Q: Intern<T>>(&self, hash: u64, value: Q) -> Interned<T> {
         let outcome = self.table.search_or_insert(
             hash,
             value,
@@ -484,11 +499,8 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
     /// ```
     #[inline]
     pub fn get_hashed<Q: ?Sized + Equivalent<T>>(&self, hash: u64, key: &Q) -> Option<Interned<T>> {
-        self.table
-            .search(hash, |entry, found| {
-                found == Found::Live && key.equivalent(entry.value())
-            })
-            .map(Interned::from_ref)
+        let equivalent = |entry: &Ref<T>| key.equivalent(entry.value());
+        self.table.find(hash, equivalent).map(Interned::from_ref)
     }
 }
 

@@ -62,11 +62,12 @@
 //!   and nothing else. Values are destroyed at once in any case.
 //! - A thread keeps the memory of at most three times 64 dead entries, 40 KiB each time, until it drops more;
 //!   [`Interner::flush`] gives it back.
-//! - An interner or map that ever held a value takes 1 KiB for its table. When it is dropped, that is kept for
+//! - An interner or map that ever held a value takes 1.5 KiB for its table. When it is dropped, that is kept for
 //!   the next one, and never returned to the allocator.
-//! - The table doesn't shrink by itself: after a peak, 4 to 8 bytes for each entry of the peak stay until
+//! - The table doesn't shrink by itself: after a peak, 4 to 16 bytes for each entry of the peak stay until
 //!   [`Interner::shrink_to_fit`], which needs exclusive access. A `static` keeps them.
-//! - Each value costs 32 bytes for its header, unsized ones 40, and 4 to 8 for its share of the table.
+//! - Each value costs 32 bytes for its header, unsized ones 40, and 4 to 16 for its share of the
+//!   table, the less the more there are.
 //! - On a key that all threads want at once they share its count: a clone or hit writes one shared word.
 //!
 //! # Features

@@ -304,10 +304,8 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
     #[inline]
     pub fn get<Q: ?Sized + Hash + Equivalent<K>>(&self, key: &Q) -> Option<Cached<K, V>> {
         let hash = self.hasher.hash_one(key);
-        let wanted = |entry: &Ref<Entry<K, V>>, found| {
-            found == Found::Live && key.equivalent(&entry.value().key)
-        };
-        self.table.search(hash, wanted).map(Cached::from_ref)
+        let wanted = |entry: &Ref<Entry<K, V>>| key.equivalent(&entry.value().key);
+        self.table.find(hash, wanted).map(Cached::from_ref)
     }
 
     /// Python's `setdefault`: the live entry of the key, or this one. Never waits: an entry that is still

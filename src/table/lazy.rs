@@ -109,6 +109,38 @@ impl<T: ?Sized + Payload> LazyTable<T> {
         }
     }
 
+    /// The live entry with a hash that is accepted, if the first one with that hash is: what nearly every hit
+    /// comes to. `None` means nothing: then search.
+    #[inline]
+    pub(crate) fn glance(&self, hash: u64, accept: impl FnOnce(&Ref<T>) -> bool) -> Option<Ref<T>> {
+        let table = self.get()?;
+        let entry = {
+            let guard = pin();
+            let node = table.glance(key_of_hash(hash), &guard)?;
+            match node.count.take() {
+                Found::Dead => return None,
+                // SAFETY: we have taken a count, and the table's nodes are of type `T`.
+                found => (unsafe { Ref::from_counted(node.as_ptr()) }, found),
+            }
+        };
+        match entry {
+            (entry, Found::Live) if accept(&entry) => Some(entry),
+            _ => None,
+        }
+    }
+
+    /// The live entry with a hash that is accepted.
+    #[inline]
+    pub(crate) fn find(&self, hash: u64, accept: impl Fn(&Ref<T>) -> bool) -> Option<Ref<T>> {
+        self.glance(hash, &accept)
+            .or_else(|| self.find_slow(hash, &accept))
+    }
+
+    #[inline(never)]
+    fn find_slow(&self, hash: u64, accept: &impl Fn(&Ref<T>) -> bool) -> Option<Ref<T>> {
+        self.search(hash, |entry, found| found == Found::Live && accept(entry))
+    }
+
     /// Shows the visitor the entries with a hash, and returns the one that it accepts.
     ///
     /// The visitor runs without a pin of ours, and may run user code. A count is held on what it sees.

@@ -52,7 +52,7 @@
 //!
 //! # Operations
 //!
-//! **Find** (`LazyTable::search`). 1. Pin. 2. Begin at the bucket's word and walk to the first node with the
+//! **Find** (`LazyTable::search`; `LazyTable::glance` is its first round without the exceptions). 1. Pin. 2. Begin at the bucket's word and walk to the first node with the
 //! key. 3. Take a count on it, by addition. What comes back says what it is worth: live, hidden, building, or
 //! dead. 4. If dead: MARK it, walk on (which unlinks it). Nobody waits for the dying one. 5. Otherwise unpin,
 //! and only then compare contents: no reader looks at a value that it doesn't own, and no pin is held while
