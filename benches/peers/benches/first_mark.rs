@@ -120,7 +120,7 @@ impl<const N: u32> BuildHasher for Bits<N> {
 
 impl<const N: u32> Hasher for BitsHasher<N> {
     fn write(&mut self, _: &[u8]) {
-        unimplemented!("only integers are hashed")
+        unreachable!("only integers are hashed")
     }
 
     fn write_u64(&mut self, value: u64) {
