@@ -174,7 +174,7 @@ impl Buckets {
         let segment = NonNull::new(self.segment(bits - zeros))?;
         // SAFETY: segment l = bits - zeros has 2^(l-1) words, and bucket < 2^bits, so that
         // position = bucket / 2^(zeros+1) < 2^(bits-zeros-1). The caller is pinned, so that a segment
-        // that is taken away under it stays readable.
+        // that is taken away under it stays readable, or has the table to itself.
         Some(unsafe { segment.add(position).as_ref() })
     }
 

@@ -96,7 +96,6 @@ mod inner {
     ///
     /// All-zero bytes are a valid value that needs no destructor, and the type has a size.
     pub(crate) unsafe trait Zeroed {
-        #[allow(dead_code, reason = "only loom's allocation calls it")]
         fn zeroed() -> Self;
     }
 
