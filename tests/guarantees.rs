@@ -813,27 +813,32 @@ fn values_borrow_from_a_local() {
     assert_eq!(**held[3], *"not");
 }
 
+/// Counts its end where it borrows.
+struct Tally<'a>(u32, &'a AtomicUsize);
+
+impl PartialEq for Tally<'_> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0 == other.0
+    }
+}
+
+impl Eq for Tally<'_> {}
+
+impl Hash for Tally<'_> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.0.hash(state);
+    }
+}
+
+impl Drop for Tally<'_> {
+    fn drop(&mut self) {
+        self.1.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
 /// The destructor of a value uses what the value borrows.
 #[test]
 fn destructors_use_what_their_value_borrows() {
-    struct Tally<'a>(u32, &'a AtomicUsize);
-    impl PartialEq for Tally<'_> {
-        fn eq(&self, other: &Self) -> bool {
-            self.0 == other.0
-        }
-    }
-    impl Eq for Tally<'_> {}
-    impl Hash for Tally<'_> {
-        fn hash<H: Hasher>(&self, state: &mut H) {
-            self.0.hash(state);
-        }
-    }
-    impl Drop for Tally<'_> {
-        fn drop(&mut self) {
-            self.1.fetch_add(1, Ordering::SeqCst);
-        }
-    }
-
     let count = AtomicUsize::new(0);
     {
         let tallies = Interner::new();
@@ -861,4 +866,20 @@ fn destructors_use_what_their_value_borrows() {
     let map = WeakMap::<&str, Tally<'_>>::new();
     drop(map.get_or_init(&key[..], |_| Tally(1, &count)));
     assert_eq!(count.load(Ordering::SeqCst), 10);
+}
+
+/// A value's destructor has an interner of its own, whose values borrow from its locals.
+#[test]
+fn a_destructor_outlives_the_values_that_borrow_from_it() {
+    #[derive(PartialEq, Eq, Hash)]
+    struct Outer;
+    impl Drop for Outer {
+        fn drop(&mut self) {
+            let count = AtomicUsize::new(0);
+            drop(Interner::new().intern(Tally(1, &count)));
+            assert_eq!(count.load(Ordering::SeqCst), 1);
+        }
+    }
+
+    drop(Interner::new().intern(Outer));
 }

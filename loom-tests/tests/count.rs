@@ -202,6 +202,27 @@ fn try_unwrap_races_get() {
     });
 }
 
+/// A value is moved out while its other handle is used and goes.
+///
+/// Would catch: a value that is moved out without being ordered after its last use.
+#[test]
+fn try_unwrap_races_last_use() {
+    model(3, || {
+        let (values, ledger) = values();
+        let a = values.intern(ledger.value(Key::at(1)));
+        let b = a.clone();
+        let (moved, ()) = race(
+            move || Interned::try_unwrap(a).map(drop),
+            move || {
+                b.touch();
+                drop(b);
+            },
+        );
+        drop(moved);
+        assert_empty(&values, &ledger);
+    });
+}
+
 /// The drop hook is replaced while the last handle goes.
 ///
 /// Would catch: a value that dies without any of the two, or with both.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use hapax::Interned;
 use hapax_loom_tests::{
-    Identity, Key, Ledger, Value, Values, assert_empty, meet, model, race, values,
+    Identity, Key, Ledger, Value, Values, assert_empty, meet, model, pinned, race, values,
 };
 
 /// A table with entries in sixteenths 1 and 5 that grows with its next entry. The word for 4 will come
@@ -17,6 +17,25 @@ fn about_to_grow() -> (Arc<Values>, Ledger, Interned<Value>, Interned<Value>) {
     let low = values.intern(ledger.value(Key::at(1)));
     let high = values.intern(ledger.value(Key::at(5)));
     (values, ledger, low, high)
+}
+
+/// The first value comes to an interner, and its table with it, while a pinned thread looks the value up.
+///
+/// Would catch: a table that is seen before it is made.
+#[test]
+fn making_of_table_races_pinned_get() {
+    model(3, || {
+        let (values, ledger) = values();
+        let there = values.clone();
+        let new = ledger.value(Key::at(13));
+        let (a, found) = race(
+            || values.intern(new),
+            move || pinned(|| there.get(&Key::at(13))),
+        );
+        assert!(found.is_none_or(|found| found == a));
+        drop(a);
+        assert_empty(&values, &ledger);
+    });
 }
 
 /// A value is looked up while the table grows and a word is linked in front of it.
@@ -187,21 +206,33 @@ fn growth_races_growth() {
 }
 
 /// A table with four linked words and one entry, behind the word for 4 that it can do without.
-fn about_to_shrink() -> (Values, Ledger, Interned<Value>) {
+fn about_to_shrink(key: Key) -> (Values, Ledger, Interned<Value>) {
     let ledger = Ledger::new();
     let values = Values::with_capacity_and_hasher(4, Identity);
-    let a = values.intern(ledger.value(Key::at(5)));
+    let a = values.intern(ledger.value(key));
     (values, ledger, a)
 }
 
-/// The table shrinks while the last handle of its entry goes.
+/// The table shrinks while the last handle of its entry goes, which lies behind the first word that is unlinked.
 ///
 /// Would catch: a search by address that stops at a word about to be unlinked, so that nobody closes the
 /// value; a word read after its segment was freed.
 #[test]
 fn shrink_races_last_drop() {
-    model(2, || {
-        let (mut values, ledger, a) = about_to_shrink();
+    shrink_races_last_drop_of(Key::at(5));
+}
+
+/// As before, with an entry behind the last word that is unlinked.
+///
+/// Would catch: as above; a level that is seen before all words beyond it are gone.
+#[test]
+fn shrink_races_last_drop_behind_last_word() {
+    shrink_races_last_drop_of(Key::at(13));
+}
+
+fn shrink_races_last_drop_of(key: Key) {
+    model(2, move || {
+        let (mut values, ledger, a) = about_to_shrink(key);
         let (values, ()) = race(
             move || {
                 values.shrink_to_fit();
@@ -219,7 +250,7 @@ fn shrink_races_last_drop() {
 #[test]
 fn shrink_races_unlink_before_its_word() {
     model(2, || {
-        let (mut values, ledger, a) = about_to_shrink();
+        let (mut values, ledger, a) = about_to_shrink(Key::at(5));
         let b = values.intern(ledger.value(Key::at(3)));
         let (values, ()) = race(
             move || {

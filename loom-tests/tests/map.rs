@@ -4,7 +4,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use hapax::{Cached, InitError};
-use hapax_loom_tests::{Key, Ledger, assert_map_empty, map, model, race, race3};
+use hapax_loom_tests::{
+    Key, Ledger, assert_map_empty, map, model, pinned, quietly, race, race3, spawn,
+};
 
 const KEY: fn() -> Key = || Key::at(1);
 
@@ -286,6 +288,34 @@ fn builder_races_get_or_insert() {
     });
 }
 
+/// As before, with both threads pinned throughout.
+///
+/// Would catch: an inserter that reads the value which was built without seeing it; a builder that finds itself
+/// given up and misses what was linked instead.
+#[test]
+fn pinned_builder_races_pinned_get_or_insert() {
+    model(3, || {
+        let (map, ledger) = map();
+        let builders = Builders::new(&ledger);
+        let (here, there) = (map.clone(), map.clone());
+        let new = ledger.life();
+        let (a, b) = race(
+            move || pinned(|| here.get_or_init(KEY(), |_| builders.build())),
+            move || {
+                pinned(|| {
+                    let b = there.get_or_insert(KEY(), new);
+                    b.touch();
+                    b
+                })
+            },
+        );
+        assert!(Cached::ptr_eq(&a, &b));
+        assert_eq!(map.len(), 1);
+        drop((a, b));
+        assert_map_empty(&map, &ledger);
+    });
+}
+
 /// As before, and the other value is let go of at once.
 ///
 /// Would catch: a builder that finds neither value; an entry counted in without being visible.
@@ -325,6 +355,34 @@ fn waiter_races_get_or_insert() {
         );
         assert!(Cached::ptr_eq(&a, &b) && Cached::ptr_eq(&a, &c));
         drop((a, b, c));
+        assert_map_empty(&map, &ledger);
+    });
+}
+
+/// An entry is given up for one that is gone again, and completed all the same, while another thread waits for
+/// it.
+///
+/// Would catch: a waiter that reads the value without seeing it.
+#[test]
+fn waiter_races_completion_of_given_up_entry() {
+    model(3, || {
+        let (map, ledger) = map();
+        let there = map.clone();
+        let second = ledger.clone();
+        let mut waiter = None;
+        let built = map.get_or_init(KEY(), |_| {
+            waiter = Some(spawn(move || {
+                there.get_or_init(KEY(), |_| second.life()).touch();
+            }));
+            // For the waiter to meet the entry before it is given up.
+            loom::thread::yield_now();
+            quietly(|| drop(map.get_or_insert(KEY(), ledger.life())));
+            ledger.life()
+        });
+        built.touch();
+        waiter.unwrap().join().unwrap();
+        loom::skip_branch();
+        drop(built);
         assert_map_empty(&map, &ledger);
     });
 }

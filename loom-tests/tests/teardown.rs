@@ -6,8 +6,8 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use hapax::{Interned, Interner};
 use hapax_loom_tests::{
-    Identity, Key, Ledger, Life, Value, Values, collect, end_thread, key_at, model, quietly, race,
-    race3, spawn,
+    Identity, Key, Ledger, Life, Value, Values, collect, end_thread, key_at, model, pinned,
+    quietly, race, race3, spawn, values,
 };
 
 fn one_value() -> (Values, Ledger, Interned<Value>) {
@@ -219,6 +219,59 @@ fn late_drop_races_next_owner_of_the_table() {
         assert_eq!((ledger.alive(), others.alive()), (0, 0));
     });
     assert_ne!(REUSED.load(Relaxed), 0, "no run has used the address again");
+}
+
+/// A table comes back from its former owner while another interner asks for one.
+///
+/// Would catch: a table that is taken before it is reset; a new owner that sees an old generation, so that no
+/// last drop finds its way back.
+#[test]
+fn recycling_races_next_owner() {
+    model(3, || {
+        recycle(1);
+        race(collect, || pinned(use_a_table));
+    });
+}
+
+/// As before, with two tables and two that ask.
+///
+/// Would catch: as above; one table with two owners.
+#[test]
+fn recycling_races_two_next_owners() {
+    model(2, || {
+        recycle(2);
+        race(
+            || {
+                quietly(collect);
+                use_a_table();
+            },
+            || pinned(use_a_table),
+        );
+    });
+}
+
+/// Uses tables and drops them. They come back with the next step of the collector.
+fn recycle(tables: usize) {
+    let used: Vec<_> = (0..tables)
+        .map(|_| {
+            let (values, ledger) = values();
+            drop(values.intern(ledger.value(Key::at(1))));
+            values
+        })
+        .collect();
+    quietly(|| {
+        drop(used);
+        collect();
+    });
+}
+
+/// Takes a table from the pool, or a new one, and uses it.
+fn use_a_table() {
+    let (values, ledger) = values();
+    let a = values.intern(ledger.value(Key::at(3)));
+    assert_eq!(values.get(&Key::at(3)).as_ref(), Some(&a));
+    drop(a);
+    assert_eq!(ledger.alive(), 0, "a value was leaked");
 }
 
 /// A value's destructor drops the interner that held it, while another value's last handle goes.

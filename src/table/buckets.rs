@@ -317,9 +317,9 @@ impl Buckets {
 
     /// Takes a segment beyond the current level out of use, after its words were unlinked.
     pub(super) fn take_segment(&self, level: u32) -> Option<Segment> {
-        // Acquire: pairs with the Release in `install`, before the memory is given back. Nothing is
-        // published: the words are unlinked, and the epoch orders the rest.
-        let words = self.segments[level as usize].swap(ptr::null_mut(), Ordering::Acquire);
+        // Relaxed: whoever installed the segment had done so before the owner got exclusive access. The words
+        // are unlinked, and the epoch orders the rest.
+        let words = self.segments[level as usize].swap(ptr::null_mut(), Ordering::Relaxed);
         NonNull::new(words).map(|words| Segment {
             words,
             len: 1 << (level - 1),

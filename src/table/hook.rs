@@ -41,6 +41,9 @@ impl std::fmt::Debug for Hook {
 #[derive(Debug)]
 pub(super) struct HookSlot {
     /// Whether there is one: reading the slot costs two read-modify-writes, this a load.
+    ///
+    /// Relaxed throughout. A value that dies while the hook changes may meet either, and a change that comes
+    /// before a death comes before it in all that follows: the flag publishes nothing.
     set: AtomicBool,
     slot: Slot<Hook>,
 }
@@ -55,20 +58,17 @@ impl HookSlot {
 
     pub(super) fn store(&self, hook: Option<Hook>) {
         let Some(hook) = hook else {
-            // Relaxed: who still sees the flag finds the slot empty, or the hook.
             self.set.store(false, Ordering::Relaxed);
             return self.slot.store(None);
         };
         self.slot.store(Some(Arc::new(hook)));
-        // Release: pairs with the Acquire in `load`; who sees the flag sees the hook.
-        self.set.store(true, Ordering::Release);
+        self.set.store(true, Ordering::Relaxed);
     }
 
     /// The hook for a value that was just closed, unless it never was an entry.
     #[inline]
     pub(super) fn load(&self, closed: Count) -> Option<Arc<Hook>> {
-        // Acquire: pairs with the Release in `store`.
-        if !self.set.load(Ordering::Acquire) || closed.is_unpublished() {
+        if !self.set.load(Ordering::Relaxed) || closed.is_unpublished() {
             return None;
         }
         self.slot.load()

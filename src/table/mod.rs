@@ -140,11 +140,9 @@
 //! | `level` | `end_shrink` Release | Acquire | that deeper words are gone |
 //! | segment | `install` Release | Acquire | zeroed words |
 //! | `generation` | `end_generation` Release | Acquire, pinned | nodes detached |
-//! | `Side::node` | `take` Release | Acquire, pinned | |
 //! | `callbacks` | `push` Release | swap, Acquire | the callback's record |
 //! | batch state | swaps AcqRel | `poll` Acquire | what the other one did with the batch |
 //! | `LazyTable::table` | `make` Release | Acquire | the table |
-//! | `HookSlot::set` | `store` Release | Acquire | the hook |
 //! | `Pool::top` | `put` Release | `take` Acquire | the table, reset |
 //! | `Side::holders` | AcqRel | | all uses of the record, to its end |
 //!

@@ -33,11 +33,11 @@ impl Pool {
             let table: &'static Table = unsafe { top.as_ref()? };
             // Relaxed: written before the Release in `put`.
             let below = table.below.load(Ordering::Relaxed);
-            // Acquire on both: as above. The new top was put before this one, by a thread whose Release
-            // the chain of read-modify-writes on `top` carries on.
+            // Relaxed on success: the table was read with Acquire. The new top was put by a thread whose Release
+            // this chain of read-modify-writes carries on. Acquire on failure: as above.
             match self
                 .top
-                .compare_exchange(top, below, Ordering::Acquire, Ordering::Acquire)
+                .compare_exchange(top, below, Ordering::Relaxed, Ordering::Acquire)
             {
                 Ok(_) => return Some(table),
                 Err(now) => top = now,

@@ -30,7 +30,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::node::Node;
-use super::primitive::{AtomicU8, AtomicUsize, Ordering, local};
+use super::primitive::{AtomicU8, AtomicUsize, Liveness, Ordering, local};
 
 /// Nodes in a batch.
 const BATCH_NODES: usize = if cfg!(any(loom, miri)) { 2 } else { 64 };
@@ -105,6 +105,7 @@ struct Batch {
     bytes: usize,
     /// READY batches of the owner.
     ready: Arc<AtomicUsize>,
+    liveness: Liveness,
 }
 
 impl Batch {
@@ -115,7 +116,14 @@ impl Batch {
             nodes: Vec::with_capacity(BATCH_NODES),
             bytes: 0,
             ready: ready.clone(),
+            liveness: Liveness::new(),
         })
+    }
+}
+
+impl Drop for Batch {
+    fn drop(&mut self) {
+        self.liveness.end();
     }
 }
 
@@ -134,6 +142,20 @@ unsafe fn free_all(nodes: &mut Vec<Retired>) {
 struct Sealed(NonNull<Batch>);
 
 impl Sealed {
+    /// What the two agree by: whoever changes it last has the batch.
+    ///
+    /// # Safety
+    ///
+    /// The caller is one of the two, and hasn't left the batch.
+    unsafe fn state<'a>(self) -> &'a AtomicU8 {
+        // SAFETY: the batch is alive until the second of the two has left it. References to other parts of
+        // it don't overlap these.
+        unsafe {
+            (*self.0.as_ptr()).liveness.touch();
+            &(*self.0.as_ptr()).state
+        }
+    }
+
     /// The deferred function: all pins that could see the nodes are gone.
     ///
     /// # Safety
@@ -142,7 +164,7 @@ impl Sealed {
     unsafe fn grace_passed(self) {
         let batch = self.0.as_ptr();
         // SAFETY: the batch is alive until the second of the two has left it, and this is one of them.
-        let (state, ready) = unsafe { (&(*batch).state, (*batch).ready.clone()) };
+        let (state, ready) = unsafe { (self.state(), (*batch).ready.clone()) };
         // Relaxed: a bound that need not be exact.
         if ready.fetch_add(1, Ordering::Relaxed) < READY_BATCHES {
             // AcqRel. Release: pairs with the Acquire in `poll`; the owner frees after all readers.
@@ -172,8 +194,8 @@ impl Sealed {
     ///
     /// Called by the owner, which forgets the batch when it gets it back.
     unsafe fn poll(self) -> Option<Box<Batch>> {
-        // SAFETY: the batch is alive until its owner takes it back.
-        let state = unsafe { &(*self.0.as_ptr()).state };
+        // SAFETY: this is the owner.
+        let state = unsafe { self.state() };
         // Acquire: pairs with the Release in `grace_passed`.
         match state.load(Ordering::Acquire) {
             WAITING => None,
@@ -196,8 +218,8 @@ impl Sealed {
     ///
     /// Called by the owner, which forgets the batch.
     unsafe fn orphan(self) {
-        // SAFETY: the batch is alive until its owner leaves it.
-        let state = unsafe { &(*self.0.as_ptr()).state };
+        // SAFETY: this is the owner.
+        let state = unsafe { self.state() };
         // AcqRel: as in `grace_passed`; whoever comes second sees what the first did.
         if state.swap(ORPHANED, Ordering::AcqRel) != WAITING {
             // SAFETY: the deferred function was here and left the batch to its owner.

@@ -16,7 +16,7 @@ use std::sync::Arc;
 use super::Table;
 use super::node::{Node, NodeRef, Owner};
 use super::panics::FirstPanic;
-use super::primitive::{AtomicPtr, AtomicU8, AtomicUsize, Ordering};
+use super::primitive::{AtomicPtr, AtomicU8, AtomicUsize, Liveness, Ordering};
 use super::retire::{Guard, pin};
 
 /// What a value leaves behind for its weak handles.
@@ -31,20 +31,21 @@ pub(crate) struct Side {
     /// Callbacks on the stack, and those of them that were cancelled.
     registered: AtomicUsize,
     cancelled: AtomicUsize,
+    liveness: Liveness,
 }
 
 impl Side {
     pub(super) fn table(&self) -> &'static Table {
+        self.liveness.touch();
         self.table
     }
 
     /// The node, if the value still lives. The pin keeps it readable.
     fn node<'g>(&self, _guard: &'g Guard) -> Option<NodeRef<'g>> {
-        // Acquire: pairs with the Release in `take`; who reads null sees the death. The node itself was
-        // visible to whoever handed us the record.
-        let node = self.node.load(Ordering::Acquire);
-        // SAFETY: the closer takes the pointer away before it retires the node, so a pin that came
-        // before we read it protects what it leads to.
+        // Relaxed: the node was visible to whoever handed us the record.
+        let node = self.node.load(Ordering::Relaxed);
+        // SAFETY: the closer takes the pointer away before it retires the node. So a pin that the grace
+        // period waits for protects what the pointer leads to, and one that comes later reads null.
         Some(unsafe { NodeRef::new(NonNull::new(node)?) })
     }
 }
@@ -80,6 +81,7 @@ impl SideRef {
             callbacks: AtomicPtr::new(ptr::null_mut()),
             registered: AtomicUsize::new(0),
             cancelled: AtomicUsize::new(0),
+            liveness: Liveness::new(),
         })));
         match node.install_side(table, side) {
             Ok(()) => Self(side),
@@ -101,15 +103,16 @@ impl SideRef {
             return None;
         };
         let side = Self(side);
-        // Release: not needed for the nodes' safety, which the epoch orders; it lets a weak handle that
-        // reads null see the death as having happened.
-        side.get().node.store(ptr::null_mut(), Ordering::Release);
+        // Relaxed: it comes before the node is retired, and the epoch orders the rest.
+        side.get().node.store(ptr::null_mut(), Ordering::Relaxed);
         Some(side)
     }
 
     fn get(&self) -> &Side {
         // SAFETY: the record is alive while somebody holds it.
-        unsafe { self.0.as_ref() }
+        let side = unsafe { self.0.as_ref() };
+        side.liveness.touch();
+        side
     }
 
     /// The node, if the value still lives and `guard` lets us read it.
@@ -134,6 +137,7 @@ impl SideRef {
             state: AtomicU8::new(ARMED),
             closure: UnsafeCell::new(Some(f)),
             next: Cell::new(ptr::null_mut()),
+            liveness: Liveness::new(),
         });
         // Relaxed: numbers, from which nobody concludes that anything is visible.
         let registered = side.registered.fetch_add(1, Ordering::Relaxed);
@@ -169,6 +173,7 @@ impl Drop for SideRef {
         // AcqRel. Release: what this holder did comes before the end. Acquire: the last one sees it all.
         if self.get().holders.fetch_sub(1, Ordering::AcqRel) == 1 {
             drop(self.get().take_callbacks().collect::<Vec<_>>());
+            self.get().liveness.end();
             // SAFETY: nobody holds the record, and `install` made it from a box.
             drop(unsafe { Box::from_raw(self.0.as_ptr()) });
         }
@@ -210,6 +215,7 @@ impl Side {
             let callback = NonNull::new(next)?;
             // SAFETY: the stack owned it, and we own what was the stack.
             let callback = unsafe { Arc::from_raw(callback.as_ptr().cast_const()) };
+            callback.liveness.touch();
             next = callback.next.get();
             Some(callback)
         })
@@ -242,6 +248,7 @@ struct Callback {
     closure: UnsafeCell<Option<Box<dyn FnOnce() + Send>>>,
     /// Written before the record is pushed, read after the stack was taken.
     next: Cell<*mut Callback>,
+    liveness: Liveness,
 }
 
 impl std::fmt::Debug for Callback {
@@ -264,6 +271,7 @@ impl Callback {
         self.state
             .compare_exchange(ARMED, to, Ordering::Relaxed, Ordering::Relaxed)
             .ok()?;
+        self.liveness.touch();
         // SAFETY: the state left ARMED through us.
         unsafe { &mut *self.closure.get() }.take()
     }
