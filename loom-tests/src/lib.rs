@@ -187,8 +187,13 @@ impl Ledger {
 
     pub fn life(&self) -> Life {
         self.0.0.fetch_add(1, Relaxed);
+        let alive = UnsafeCell::new(false);
+        // A write of its own: loom takes a cell's making for as old as the thread's last step.
+        //
+        // SAFETY: nobody else has the cell.
+        alive.with_mut(|alive| unsafe { *alive = true });
         Life {
-            alive: UnsafeCell::new(true),
+            alive,
             ledger: self.clone(),
         }
     }

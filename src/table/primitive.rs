@@ -231,7 +231,12 @@ mod inner {
 
     impl Liveness {
         pub(crate) fn new() -> Self {
-            Self(loom::cell::UnsafeCell::new(true))
+            let cell = loom::cell::UnsafeCell::new(false);
+            // A write of its own: loom takes a cell's making for as old as the thread's last step.
+            //
+            // SAFETY: nobody else has the cell.
+            cell.with_mut(|alive| unsafe { *alive = true });
+            Self(cell)
         }
 
         pub(crate) fn touch(&self) {
