@@ -54,6 +54,26 @@ fn growth_races_get() {
     });
 }
 
+/// A value comes after the table has grown, and a word is linked in front of it, while a pinned thread looks it
+/// up.
+///
+/// Would catch: a walk that begins at a word and doesn't see what follows.
+#[test]
+fn splice_races_pinned_get_behind_its_word() {
+    model(3, || {
+        let (values, ledger, low, high) = about_to_grow();
+        let (here, there) = (values.clone(), values.clone());
+        let (new, next) = (ledger.value(Key::at(2)), ledger.value(Key::at(13)));
+        let (added, found) = race(
+            move || [here.intern(new), here.intern(next)],
+            move || pinned(|| there.get(&Key::at(13))),
+        );
+        assert!(found.is_none_or(|found| found == added[1]));
+        drop((low, high, added));
+        assert_empty(&values, &ledger);
+    });
+}
+
 /// A value is interned again while the table grows and a word is linked in front of it.
 ///
 /// Would catch: a second instance of a live value.

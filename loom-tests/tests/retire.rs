@@ -35,6 +35,22 @@ fn thread_exit_races_deferred_function() {
     });
 }
 
+/// As before, with two batches, of which the second is freed at once for lack of room.
+///
+/// Would catch: as above.
+#[test]
+fn thread_exit_races_two_deferred_functions() {
+    model(2, || {
+        let (values, ledger, four) = some_values(4);
+        drop(four);
+        race(end_thread, || {
+            collect();
+            collect();
+        });
+        assert_empty(&values, &ledger);
+    });
+}
+
 /// A thread closes another batch, while one of its two that wait is made READY and the other is freed for
 /// lack of room.
 ///

@@ -227,9 +227,9 @@ fn late_drop_races_next_owner_of_the_table() {
 /// last drop finds its way back.
 #[test]
 fn recycling_races_next_owner() {
-    model(3, || {
-        recycle(1);
-        race(collect, || pinned(use_a_table));
+    model(2, || {
+        let used = used_tables(1);
+        race(move || recycle(used), || pinned(use_a_table));
     });
 }
 
@@ -239,10 +239,10 @@ fn recycling_races_next_owner() {
 #[test]
 fn recycling_races_two_next_owners() {
     model(2, || {
-        recycle(2);
+        let used = used_tables(2);
         race(
-            || {
-                quietly(collect);
+            move || {
+                recycle(used);
                 use_a_table();
             },
             || pinned(use_a_table),
@@ -250,26 +250,24 @@ fn recycling_races_two_next_owners() {
     });
 }
 
-/// Uses tables and drops them. They come back with the next step of the collector.
-fn recycle(tables: usize) {
-    let used: Vec<_> = (0..tables)
-        .map(|_| {
-            let (values, ledger) = values();
-            drop(values.intern(ledger.value(Key::at(1))));
-            values
-        })
-        .collect();
-    quietly(|| {
-        drop(used);
-        collect();
-    });
+/// Tables with four buckets each, which don't all fit into the header.
+fn used_tables(number: usize) -> Vec<Values> {
+    (0..number)
+        .map(|_| Values::with_capacity_and_hasher(4, Identity))
+        .collect()
+}
+
+/// Gives the tables up, and carries the collector on until they are in the pool.
+fn recycle(used: Vec<Values>) {
+    quietly(|| drop(used));
+    collect();
 }
 
 /// Takes a table from the pool, or a new one, and uses it.
 fn use_a_table() {
     let (values, ledger) = values();
-    let a = values.intern(ledger.value(Key::at(3)));
-    assert_eq!(values.get(&Key::at(3)).as_ref(), Some(&a));
+    let a = values.intern(ledger.value(Key::at(13)));
+    assert_eq!(values.get(&Key::at(13)).as_ref(), Some(&a));
     drop(a);
     assert_eq!(ledger.alive(), 0, "a value was leaked");
 }

@@ -297,8 +297,8 @@ impl AtomicCount {
         // with the Release in `finish_building`.
         let mut seen = self.0.load(Ordering::Acquire);
         while seen & (BUILDING | HIDDEN) == BUILDING {
-            // Release: pairs with the Acquire in `finish_building`; a builder that finds its entry given up
-            // finds the one that was linked instead. Acquire on failure: as above.
+            // Release: pairs with the Acquire in `take`; a builder that finds its entry given up, or another
+            // inserter, finds the one that was linked instead. Acquire on failure: as above.
             match self.0.compare_exchange_weak(
                 seen,
                 seen | HIDDEN,
@@ -356,17 +356,17 @@ impl AtomicCount {
 
     /// Publishes a value that was just built; `false` if the entry was given up meanwhile.
     pub(super) fn finish_building(&self) -> bool {
-        // Acquire: pairs with the Release in `give_up`; the caller goes on to look for what was linked
-        // instead.
-        let mut seen = self.0.load(Ordering::Acquire);
+        // Relaxed: who finds its entry given up looks for what was linked instead. That lies behind this node,
+        // which is met first: `take` sees what `give_up` published.
+        let mut seen = self.0.load(Ordering::Relaxed);
         while seen & HIDDEN == 0 {
             // Release: pairs with the Acquire in `take`, `take_unless`, `give_up` and `read`: who sees
-            // BUILDING gone sees the value. Acquire on failure: as above.
+            // BUILDING gone sees the value. Relaxed on failure: as above.
             match self.0.compare_exchange_weak(
                 seen,
                 seen & !BUILDING,
                 Ordering::Release,
-                Ordering::Acquire,
+                Ordering::Relaxed,
             ) {
                 Ok(_) => return true,
                 Err(now) => seen = now,
@@ -375,10 +375,11 @@ impl AtomicCount {
         false
     }
 
-    /// Completes an entry that was given up.
+    /// Completes an entry that was given up. Its builder has looked for another one since it wrote the value.
     pub(super) fn finish_hidden(&self) {
-        // Release: as in `finish_building`.
-        self.0.fetch_and(!BUILDING, Ordering::Release);
+        // Relaxed: that look met this node, and gave its count back by `release`, which published the value.
+        // This read-modify-write carries it on.
+        self.0.fetch_and(!BUILDING, Ordering::Relaxed);
     }
 
     /// What the word says now.

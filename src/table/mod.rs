@@ -134,12 +134,11 @@
 //! | count, up | `take`, `take_unless` Acquire, `clone_handle` Relaxed | | a value that was built after its node was linked (with `finish_building` Release) |
 //! | count, down | `release` Release | `try_close`, `close_sole`, `detach`, detached `release`: Acquire | all uses of the value, to its destructor |
 //! | count, flags | `finish_building` Release | `take`, `give_up`, `read` Acquire | the value that was built |
-//! | | `give_up` Release | `finish_building` Acquire | the node that was linked instead |
+//! | | `give_up` Release | `take` Acquire | the node that was linked instead |
 //! | | `detach` AcqRel | | that the node is unlinked; all uses of its value |
 //! | `owner` | `install_side` Release | Acquire | the filled side record |
 //! | `level` | `end_shrink` Release | Acquire | that deeper words are gone |
 //! | segment | `install` Release | Acquire | zeroed words |
-//! | `generation` | `end_generation` Release | Acquire, pinned | nodes detached |
 //! | `callbacks` | `push` Release | swap, Acquire | the callback's record |
 //! | batch state | swaps AcqRel | `poll` Acquire | what the other one did with the batch |
 //! | `LazyTable::table` | `make` Release | Acquire | the table |
@@ -162,7 +161,9 @@
 //! either closes, or has met somebody who closed or revived.
 //!
 //! Tables are never freed. A dropper that comes late reads the generation, pinned, of a table that may serve
-//! another owner by now. If it is still its own, then the table can't change hands before the pin ends.
+//! another owner by now. If it is still its own, then the table can't change hands before the pin ends. For that
+//! neither generation nor the link to a node in a side record needs an ordering of its own: what was written
+//! before something was deferred is seen by whoever pins after that was run, as with the links of the list.
 //!
 //! # User code
 //!
@@ -259,9 +260,9 @@ impl Table {
 
     #[inline]
     fn generation(&self) -> u32 {
-        // Acquire: pairs with the Release in `end_generation`; who sees that an owner is gone sees its
-        // nodes detached.
-        self.generation.load(Ordering::Acquire)
+        // Relaxed: a former user asks under a pin, which either holds up the table's next use, or came after
+        // the number changed, by the epoch's order. The table's owner got it in order.
+        self.generation.load(Ordering::Relaxed)
     }
 
     /// Counts a new entry, and does what the table needs from its writers: grows it, links bucket words.

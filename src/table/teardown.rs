@@ -69,8 +69,8 @@ impl Table {
     fn end_generation(&self) -> bool {
         // Relaxed: only the owner changes it.
         let next = self.generation.load(Ordering::Relaxed) + 1;
-        // Release: pairs with the Acquire in `generation`.
-        self.generation.store(next, Ordering::Release);
+        // Relaxed: it comes before the table's next use is deferred.
+        self.generation.store(next, Ordering::Relaxed);
         next < GENERATIONS
     }
 
