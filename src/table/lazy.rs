@@ -93,20 +93,15 @@ impl<T: ?Sized + Payload> LazyTable<T> {
     fn make(&self) -> &'static Table {
         let table = pool::take();
         let new = ptr::from_ref(table).cast_mut();
-        // Release: pairs with the Acquire in `get`. Acquire on failure: as in `get`.
-        match self.table.compare_exchange(
-            ptr::null_mut(),
-            new,
-            Ordering::Release,
-            Ordering::Acquire,
-        ) {
-            Ok(_) => table,
-            Err(other) => {
-                pool::put_back(table);
-                // SAFETY: somebody else's table, which lives for ever.
-                unsafe { &*other }
-            }
+        // Release: pairs with the Acquire in `get`. Relaxed on failure: `get` reads the other one.
+        let made =
+            self.table
+                .compare_exchange(ptr::null_mut(), new, Ordering::Release, Ordering::Relaxed);
+        if made.is_err() {
+            pool::put_back(table);
         }
+        self.get()
+            .expect("a table that was made stays until its owner goes")
     }
 
     /// The live entry with a hash that is accepted, if the first one with that hash is: what nearly every hit
