@@ -173,6 +173,16 @@ pub struct History {
     pub records: Vec<Record>,
 }
 
+impl History {
+    /// Whether threads met: whether there were two calls at the same time.
+    pub fn is_a_race(&self) -> bool {
+        self.records.iter().enumerate().any(|(place, one)| {
+            let mut others = self.records[..place].iter();
+            others.any(|other| one.thread != other.thread && one.span.overlaps(other.span))
+        })
+    }
+}
+
 thread_local! { static DEATHS: RefCell<Vec<Death>> = const { RefCell::new(Vec::new()) } }
 
 /// Called by the destructor of an instance, first thing.

@@ -10,7 +10,7 @@ use super::explain::explain;
 use super::generate;
 use super::history::History;
 use super::program::{Hashing, Kind, Op, Program, Start, Threads};
-use super::team;
+use super::team::{self, Played};
 
 /// Programs that one team plays.
 const BATCH: usize = 256;
@@ -48,13 +48,20 @@ pub fn hunt(kind: Kind, seed: u64, histories: usize) {
     let _alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let mut rng = Rng(seed);
     let mut left = histories;
+    let mut races = 0;
     while left > 0 {
         let count = left.min(BATCH);
         let threads = [2, 2, 2, 3, 4][rng.below(5)];
         let programs: Vec<_> = (0..count)
             .map(|_| generate::program(kind, threads, &mut rng))
             .collect();
-        if let Some(failure) = first_failure(&programs, rng.next()) {
+        let played = team::play(&programs, rng.next());
+        races += played
+            .histories
+            .iter()
+            .filter(|history| history.is_a_race())
+            .count();
+        if let Some(failure) = first_failure(&programs, &played) {
             // In case that what comes next ends the process.
             eprintln!("{}", failure.report());
             let smallest = shrink(failure, &mut rng);
@@ -62,11 +69,12 @@ pub fn hunt(kind: Kind, seed: u64, histories: usize) {
         }
         left -= count;
     }
+    println!("{histories} histories of {kind:?}, {races} of them with calls at the same time");
+    assert!(histories < 1000 || races > 0, "the threads never met");
 }
 
-/// Plays programs, checks what they did, and returns the first one that fails.
-fn first_failure(programs: &[Program], seed: u64) -> Option<Failure> {
-    let played = team::play(programs, seed);
+/// Checks what programs did, and returns the first one that fails.
+fn first_failure(programs: &[Program], played: &Played) -> Option<Failure> {
     let refused = first_refused(&played.histories).map(|(number, history, refusal)| Failure {
         program: programs[number].clone(),
         cause: Cause::Refused(Box::new((history.clone(), refusal))),
@@ -131,7 +139,7 @@ fn fails_again(program: &Program, patience: Duration, rng: &mut Rng) -> Option<F
     let copies = vec![program.clone(); BATCH];
     let start = Instant::now();
     while start.elapsed() < patience {
-        let failure = first_failure(&copies, rng.next());
+        let failure = first_failure(&copies, &team::play(&copies, rng.next()));
         if failure.is_some() {
             return failure;
         }

@@ -26,6 +26,7 @@ mod explain;
 mod generate;
 mod history;
 mod hunt;
+mod pause;
 mod player;
 mod program;
 mod rules;
@@ -43,7 +44,7 @@ use program::Kind;
 fn histories() -> usize {
     match std::env::var("HAPAX_HISTORIES") {
         Ok(histories) => histories.parse().expect("HAPAX_HISTORIES is a number"),
-        Err(_) => scaled(20_000, 20),
+        Err(_) => scaled(10_000, 20),
     }
 }
 

@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use super::common::Rng;
 use super::history::{self, Answer, Call, Id, Record, Span};
+use super::pause::{pause, pause_by};
 use super::program::{Key, Kind, Look, Op, Program};
-use super::subject::{Handle, Looked, Own, Table, Weak, hesitate_by, pause};
+use super::subject::{Handle, Looked, Own, Table, Weak};
 
 /// What a thread begins with.
 #[derive(Debug)]
@@ -86,21 +87,21 @@ impl Player {
     }
 
     /// Plays a racing thread's part, to its last handle.
-    pub fn race(thread: usize, kit: Kit, ops: &[Op], lasts: bool, mut rng: Rng) -> Vec<Record> {
+    pub fn race(thread: usize, kit: Kit, program: &Program, mut rng: Rng) -> Vec<Record> {
         let mut player = Self::new(thread, kit);
-        hesitate_by(Some(rng.next()));
-        for &op in ops {
-            pause(&mut rng);
+        pause_by(Some(Rng(rng.next())));
+        for &op in &program.threads[thread - 1] {
+            pause();
             player.play(op);
         }
         while !player.kit.held.is_empty() {
-            pause(&mut rng);
+            pause();
             player.play(Op::Drop(rng.next() as u8));
         }
-        if !lasts {
+        if !program.lasts {
             player.play(Op::Leave);
         }
-        hesitate_by(None);
+        pause_by(None);
         player.log
     }
 

@@ -4,38 +4,13 @@ use std::borrow::Borrow;
 use std::cell::Cell;
 use std::hash::{BuildHasher, Hash, Hasher};
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::thread;
 
 use hapax::{Cached, InitError, Interned, Interner, WeakCached, WeakInterned, WeakMap};
 
 use super::common::Rng;
 use super::history::{self, Build, Id};
+use super::pause::pause;
 use super::program::{Hashing, Key, Kind, Look};
-
-thread_local! { static RNG: Cell<Option<u64>> = const { Cell::new(None) } }
-
-/// From here on, user code of this thread stops now and then for a moment: while a finder holds a count, while a
-/// value is built, while it dies. `None` ends that.
-pub fn hesitate_by(seed: Option<u64>) {
-    RNG.set(seed);
-}
-
-fn hesitate() {
-    if let Some(state) = RNG.get() {
-        let mut rng = Rng(state);
-        pause(&mut rng);
-        RNG.set(Some(rng.0));
-    }
-}
-
-/// Lets other threads get ahead, sometimes.
-pub fn pause(rng: &mut Rng) {
-    match rng.below(32) {
-        0 => thread::yield_now(),
-        1..6 => (0..rng.below(200)).for_each(|_| std::hint::spin_loop()),
-        _ => {}
-    }
-}
 
 /// What entries are found by.
 #[derive(Clone, Copy, Debug, Eq)]
@@ -52,7 +27,7 @@ impl From<Key> for Name {
 
 impl PartialEq for Name {
     fn eq(&self, other: &Self) -> bool {
-        hesitate();
+        pause();
         self.0 == other.0
     }
 }
@@ -91,7 +66,7 @@ impl Drop for Value {
         if id != NOBODY {
             history::died(id);
             self.id.store(Id::DEAD.0, Ordering::Relaxed);
-            hesitate();
+            pause();
         }
     }
 }
@@ -184,7 +159,7 @@ impl Own {
     /// What `get_or_init` calls; fails if `make` does.
     fn build<R>(&self, make: impl FnOnce() -> R) -> R {
         let began = history::tick();
-        hesitate();
+        pause();
         let result = make();
         let ending = history::now();
         self.build.set(Some(Build { began, ending }));

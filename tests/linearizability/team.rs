@@ -114,8 +114,7 @@ impl Race<'_> {
                 let kit = self.kits[thread - 1].lock().unwrap().take();
                 let kit = kit.expect("set up before");
                 let rng = Rng(self.seed ^ ((index << 8 | thread) as u64) << 32);
-                let ops = &program.threads[thread - 1];
-                let log = Player::race(thread, kit, ops, program.lasts, rng);
+                let log = Player::race(thread, kit, program, rng);
                 self.barrier.wait(program);
                 lead(Step::After);
                 logs.push(log);
@@ -163,6 +162,8 @@ impl Stage {
 /// Where the threads meet.
 struct SpinBarrier {
     threads: usize,
+    /// How many turns a thread waits before it yields.
+    turns: u32,
     arrived: AtomicUsize,
     round: AtomicUsize,
     broken: AtomicBool,
@@ -173,8 +174,13 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 impl SpinBarrier {
     fn new(threads: usize) -> Self {
+        // Some microseconds if others need the processor, some tens if each thread may have its own: who yields
+        // then is away when the race begins.
+        let processors = thread::available_parallelism().map_or(1, usize::from);
+        let turns = if threads > processors { 100 } else { 2000 };
         Self {
             threads,
+            turns,
             arrived: AtomicUsize::new(0),
             round: AtomicUsize::new(0),
             broken: AtomicBool::new(false),
@@ -197,7 +203,7 @@ impl SpinBarrier {
                 "another thread panicked"
             );
             turns += 1;
-            if turns < 200 {
+            if turns < self.turns {
                 std::hint::spin_loop();
                 continue;
             }
