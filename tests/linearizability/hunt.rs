@@ -34,6 +34,10 @@ enum Cause {
 }
 
 impl Failure {
+    fn has_history(&self) -> bool {
+        matches!(self.cause, Cause::Refused(_))
+    }
+
     fn report(&self) -> String {
         let cause = match &self.cause {
             Cause::Panic => String::from("a thread panicked, see above\n"),
@@ -63,9 +67,8 @@ pub fn hunt(kind: Kind, seed: u64, histories: usize) {
             .count();
         if let Some(failure) = first_failure(&programs, &played) {
             // In case that what comes next ends the process.
-            eprintln!("{}", failure.report());
-            let smallest = shrink(failure, &mut rng);
-            panic!("{}", smallest.report());
+            eprintln!("before it is made smaller: {}", failure.report());
+            panic!("{}", shrink(failure, &mut rng).report());
         }
         left -= count;
     }
@@ -115,7 +118,7 @@ fn first_refused(histories: &[History]) -> Option<(usize, &History, Refusal)> {
 
 /// Leaves out what isn't needed for the failure, as far as it shows again soon.
 fn shrink(mut failure: Failure, rng: &mut Rng) -> Failure {
-    if matches!(failure.cause, Cause::Panic) {
+    if !failure.has_history() {
         return failure;
     }
     let end = Instant::now() + SHRINKING;
@@ -140,7 +143,8 @@ fn fails_again(program: &Program, patience: Duration, rng: &mut Rng) -> Option<F
     let start = Instant::now();
     while start.elapsed() < patience {
         let failure = first_failure(&copies, &team::play(&copies, rng.next()));
-        if failure.is_some() {
+        // A panic says less than a history does.
+        if failure.as_ref().is_some_and(Failure::has_history) {
             return failure;
         }
     }

@@ -1,12 +1,14 @@
 //! Linearizability: whatever a few threads do with a table at the same time, each of their calls answers as if
 //! the calls had come one after the other, each at some moment between its beginning and its end.
 //!
-//! Random programs of two to four threads run on one interner or map (`generate.rs`, `player.rs`, `team.rs`).
-//! All calls and answers are recorded with a clock that gives real-time order (`history.rs`), and so are
-//! the deaths of the values, each of which has a number of its own. Then a search looks for an order of the
-//! calls that the sequential specification allows (`spec.rs`, `steps.rs`, `search.rs`); `rules.rs` has what
-//! isn't said about single keys. A history that is refused is reduced, as well as its program, and printed (`explain.rs`,
-//! `hunt.rs`).
+//! Random programs of two to four threads run on one interner or map (`program.rs`, `generate.rs`, `player.rs`,
+//! `team.rs`). All calls and answers are recorded with a clock that gives real-time order (`history.rs`), and so
+//! are the deaths of the values, each of which has a number of its own (`subject.rs`). User code and the allocator
+//! pause now and then, so that threads meet in the midst of calls (`pause.rs`, `allocator.rs`). Then a search looks
+//! for an order of the calls that the sequential specification allows (`spec.rs`, `steps.rs`, `search.rs`);
+//! `rules.rs` has what isn't said about single keys. A history that is refused is reduced, as well as its
+//! program, and printed (`explain.rs`, `hunt.rs`). The check itself is tested in `by_hand.rs` and
+//! `brute_force.rs`.
 //!
 //! `HAPAX_HISTORIES` says how many histories of each kind are made, `HAPAX_SEED` repeats the choice of programs,
 //! not the interleaving of their threads.
@@ -19,6 +21,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod allocator;
 mod brute_force;
 mod by_hand;
 mod check;

@@ -1,11 +1,12 @@
-//! Pauses of random length, between the calls of a program and, in user code, in the midst of them: while a finder
-//! holds a count, while a value is built, while it dies.
+//! Pauses of random length, between the calls of a program and in the midst of them: wherever user code runs (while
+//! a finder holds a count, while a value is built, while it dies), and in the allocator.
 
 use std::cell::RefCell;
 use std::thread;
 
 use super::common::Rng;
 
+// Without a destructor, so that it works while thread-locals are destroyed.
 thread_local! { static PAUSES: RefCell<Option<Rng>> = const { RefCell::new(None) } }
 
 /// From here on, this thread pauses now and then; if `None`, no more.
