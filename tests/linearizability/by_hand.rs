@@ -566,6 +566,7 @@ fn an_iteration_answers_what_is_there() {
         .does(2, FIRST, found(2))
         .does(2, next(2), Nothing)
         .refused("leaves out #001");
+    held().does(2, FIRST, Nothing).refused("leaves out #001");
     two_held()
         .does(2, FIRST, found(1))
         .does(2, next(1), found(1))

@@ -5,7 +5,7 @@ use std::fmt;
 use super::history::History;
 use super::program::Key;
 use super::rules;
-use super::search::{Stuck, linearize};
+use super::search::linearize;
 use super::steps::{Index, Step};
 
 /// Why a history is refused.
@@ -14,11 +14,7 @@ pub enum Refusal {
     /// It breaks one of `rules.rs`.
     Rule(String),
     /// The calls of a key have no order that the specification allows.
-    NoOrder {
-        key: Key,
-        steps: Vec<Step>,
-        stuck: Stuck,
-    },
+    NoOrder { key: Key, steps: Vec<Step> },
 }
 
 impl fmt::Display for Refusal {
@@ -38,8 +34,8 @@ pub fn check(history: &History) -> Result<(), Refusal> {
     rules::check(&index).map_err(Refusal::Rule)?;
     for key in index.keys() {
         let steps = index.steps_of(key);
-        if let Err(stuck) = linearize(&steps) {
-            return Err(Refusal::NoOrder { key, steps, stuck });
+        if linearize(&steps).is_err() {
+            return Err(Refusal::NoOrder { key, steps });
         }
     }
     Ok(())

@@ -10,6 +10,7 @@
 //!   so its releases needn't settle any more, and unwraps in vain go first. Its end comes after all of its gains
 //!   and releases in any order, so that it finds the same number.
 
+use std::collections::BTreeSet;
 use std::fmt::Write;
 
 use super::check::Refusal;
@@ -21,26 +22,20 @@ use super::steps::Step;
 /// A report for people.
 pub fn explain(history: &History, refusal: &Refusal) -> String {
     let mut text = format!("{refusal}\n");
-    if let Refusal::NoOrder { steps, stuck, .. } = refusal {
+    if let Refusal::NoOrder { steps, .. } = refusal {
         let core = core_of(steps);
-        let places = places(&core);
+        let places: BTreeSet<_> = core.iter().map(|step| step.record).collect();
         if places.len() < history.records.len() {
             text += "\nthese calls by themselves have none:\n\n";
             text += &table(history, |place| places.contains(&place));
         }
-        let (steps, stuck) = match linearize(&core) {
-            Err(stuck) => (core, stuck),
-            Ok(()) => (steps.clone(), stuck.clone()),
-        };
-        text += &deadlock(history, &steps, &stuck);
+        if let Err(stuck) = linearize(&core) {
+            text += &dead_end(history, &core, &stuck);
+        }
     }
     text += "\neverything that happened († is the beginning of a destructor):\n\n";
     text += &table(history, |_| true);
     text
-}
-
-fn places(steps: &[Step]) -> Vec<usize> {
-    steps.iter().map(|step| step.record).collect()
 }
 
 /// A part of the steps that has no order, and of which nothing more can be left out.
@@ -125,7 +120,7 @@ fn retain(steps: &[Step], keep: impl Fn(usize) -> bool) -> Vec<Step> {
 }
 
 /// Says where the longest order ends.
-fn deadlock(history: &History, steps: &[Step], stuck: &Stuck) -> String {
+fn dead_end(history: &History, steps: &[Step], stuck: &Stuck) -> String {
     let name = |&step: &usize| {
         let Step { action, record, .. } = steps[step];
         let record = &history.records[record];

@@ -174,7 +174,7 @@ fn check_iterations(index: &Index<'_>) -> Result<(), String> {
                 return Err(format!("iter {walk} of thread {thread} answers {id} twice"));
             }
         }
-        let [first, .., last] = steps[..] else {
+        let (Some(first), Some(last)) = (steps.first(), steps.last()) else {
             continue;
         };
         let span = Span {
