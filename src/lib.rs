@@ -169,8 +169,8 @@
 
 mod builds;
 mod cached;
-// Under loom there are no constant constructors, and so no statics.
-#[cfg(not(loom))]
+// Under loom and shuttle there are no statics that outlive a run.
+#[cfg(not(any(loom, shuttle)))]
 mod global;
 mod handle;
 mod hasher;
@@ -181,14 +181,14 @@ mod interner;
 mod map;
 mod memory;
 mod pinned;
-#[cfg(all(feature = "serde", not(loom)))]
+#[cfg(all(feature = "serde", not(any(loom, shuttle))))]
 mod serde;
 #[cfg(feature = "arc-swap")]
 mod swap;
 mod table;
 
 pub use cached::{Cached, WeakCached};
-#[cfg(not(loom))]
+#[cfg(not(any(loom, shuttle)))]
 pub use global::Global;
 pub use handle::{Interned, WeakInterned};
 pub use hasher::RandomState;

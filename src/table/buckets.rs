@@ -27,7 +27,7 @@ use super::primitive::{AtomicPtr, AtomicU64, Ordering, Zeroed, free_slice, zeroe
 use super::room;
 
 /// The levels whose words lie in the table's header.
-const INLINE_LEVELS: u32 = if cfg!(loom) {
+const INLINE_LEVELS: u32 = if cfg!(any(loom, shuttle)) {
     1
 } else if cfg!(miri) {
     2
@@ -37,7 +37,10 @@ const INLINE_LEVELS: u32 = if cfg!(loom) {
 pub(super) const INLINE_WORDS: usize = 1 << INLINE_LEVELS;
 
 /// The last level; a bucket holds more entries beyond.
-const MAX_LEVEL: u32 = if cfg!(target_pointer_width = "64") {
+const MAX_LEVEL: u32 = if cfg!(shuttle) {
+    // No scenario has so many entries, and looking for a segment that isn't there is a step too.
+    8
+} else if cfg!(target_pointer_width = "64") {
     32
 } else {
     24

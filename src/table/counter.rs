@@ -7,7 +7,11 @@ use super::primitive::{AtomicIsize, Ordering, thread_number};
 const STRIPES: usize = if cfg!(loom) { 1 } else { 4 };
 
 /// A writer looks at the sum of all stripes once in so many entries of its own.
-const INTERVAL: isize = if cfg!(any(loom, miri)) { 1 } else { 16 };
+const INTERVAL: isize = if cfg!(any(loom, shuttle, miri)) {
+    1
+} else {
+    16
+};
 
 /// A sum over stripes, one of which a thread writes. Threads that outnumber the stripes share them.
 #[derive(Debug)]

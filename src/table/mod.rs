@@ -34,7 +34,7 @@
 //! | `side.rs`, `hook.rs` | weak handles and callbacks; the drop hook |
 //! | `retire.rs`, `pool.rs` | when memory is used again: nodes, tables |
 //! | `key.rs`, `counter.rs` | order keys; the number of entries |
-//! | `primitive.rs` | the only switch between `std` and loom |
+//! | `primitive/` | the only switch between `std`, loom and shuttle |
 //!
 //! The **order key** of a value is its hash times an odd constant: a bijection, so that equal keys mean equal
 //! hashes, and top bits that are good enough to choose a bucket by, whatever the hasher. Nodes with equal
@@ -222,7 +222,7 @@ pub(crate) use side::{Registration, SideRef};
 /// Small tables, whose words cost little, have one entry a bucket: on a hit in the cache the way through the
 /// list is what takes the time. Large ones have two.
 const fn room(words: usize) -> usize {
-    if words < LARGE || cfg!(any(loom, miri)) {
+    if words < LARGE || cfg!(any(loom, shuttle, miri)) {
         words
     } else {
         2 * words

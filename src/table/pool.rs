@@ -45,7 +45,7 @@ impl Pool {
         }
     }
 
-    #[cfg(loom)]
+    #[cfg(any(loom, shuttle))]
     fn take_exclusive(&mut self) -> Option<&'static Table> {
         // Relaxed: exclusive access.
         let top = self.top.load(Ordering::Relaxed);
@@ -75,12 +75,12 @@ impl Pool {
     }
 }
 
-/// Models make their tables by the million.
-#[cfg(loom)]
+/// Models and scenarios make their tables by the million.
+#[cfg(any(loom, shuttle))]
 impl Drop for Pool {
     fn drop(&mut self) {
         while let Some(table) = self.take_exclusive() {
-            // SAFETY: `take` got it from a box, and the model is over.
+            // SAFETY: `take` got it from a box, and the run is over.
             drop(unsafe { Box::from_raw(ptr::from_ref(table).cast_mut()) });
         }
     }

@@ -29,11 +29,18 @@ use std::mem;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+#[cfg(not(shuttle))]
+use crossbeam_epoch::pin as pin_thread;
+
 use super::node::Node;
 use super::primitive::{AtomicU8, AtomicUsize, Liveness, Ordering, local};
 
 /// Nodes in a batch.
-const BATCH_NODES: usize = if cfg!(any(loom, miri)) { 2 } else { 64 };
+const BATCH_NODES: usize = if cfg!(any(loom, shuttle, miri)) {
+    2
+} else {
+    64
+};
 
 /// Bytes in a batch, beyond which it is sealed.
 const BATCH_BYTES: usize = 32 << 10;
@@ -51,7 +58,23 @@ pub(crate) struct Guard(crossbeam_epoch::Guard);
 /// Pins the calling thread.
 #[inline]
 pub(crate) fn pin() -> Guard {
-    Guard(crossbeam_epoch::pin())
+    Guard(pin_thread())
+}
+
+/// The threads of an execution share one of the system, so each has a participant of its own, in a collector
+/// that ends with the execution. To pin is one step; what the collector does inside isn't seen by shuttle: that it
+/// works is taken for granted here.
+#[cfg(shuttle)]
+fn pin_thread() -> crossbeam_epoch::Guard {
+    use crossbeam_epoch::{Collector, LocalHandle};
+
+    super::primitive::global! { fn collector() -> Collector = Collector::new() }
+    local! { static PARTICIPANT: LocalHandle = collector().register() }
+    super::primitive::step();
+    // As crossbeam-epoch does for its own: a thread whose thread-locals are gone takes part for the moment.
+    PARTICIPANT
+        .try_with(LocalHandle::pin)
+        .unwrap_or_else(|_| collector().register().pin())
 }
 
 impl Guard {

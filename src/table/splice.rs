@@ -13,7 +13,11 @@ use super::walk::Walk;
 
 /// Words that a writer links at a time: four for each entry that it has inserted since the last time, so that a
 /// level is linked when it is an eighth full.
-const STRIDE: usize = if cfg!(any(loom, miri)) { 1 } else { 64 };
+const STRIDE: usize = if cfg!(any(loom, shuttle, miri)) {
+    1
+} else {
+    64
+};
 
 /// The index below which all words are linked or being linked.
 #[derive(Debug)]
