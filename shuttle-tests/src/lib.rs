@@ -9,6 +9,7 @@
 compile_error!("without `--cfg shuttle` nothing here means anything: run `ci/shuttle.sh`");
 
 pub mod allocator;
+pub mod freeze;
 #[path = "../../loom-tests/src/keys.rs"]
 mod keys;
 pub mod mix;
