@@ -13,8 +13,8 @@ use std::time::Instant;
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 use shuttle::thread::{self, JoinHandle};
 
-/// Steps in which the others have to finish, however they are scheduled. They take a few thousand.
-const PATIENCE: usize = 100_000;
+/// Steps in which the others have to finish, however they are scheduled. They take five thousand at most.
+const PATIENCE: usize = 30_000;
 
 /// Steps that the victim may be let go on for those who wait briefly: the longest critical section has fewer,
 /// building a value has more.
