@@ -192,6 +192,8 @@ impl Freezer {
                 if last {
                     break;
                 }
+                // Not to keep the others from running when there is nothing left to do.
+                crate::step();
             }
             *freezer.plan().busy(patience) -= 1;
         })
