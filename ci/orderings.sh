@@ -45,7 +45,7 @@ while read -r file; do
             print done rest
         }' "$file" > "$work/copy/$file"
 done < <(git grep -lE 'Ordering::(Acquire|Release|AcqRel|SeqCst)' -- src)
-cat >> "$work/copy/src/table/primitive.rs" << 'END'
+cat >> "$work/copy/src/table/primitive/mod.rs" << 'END'
 
 /// The ordering of a site: weaker if `WEAKEN` names it. Notes in `REACHED` that a model came here.
 pub(crate) fn earned(site: &'static str, order: Ordering) -> Ordering {

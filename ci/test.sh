@@ -27,10 +27,14 @@ documentation() {
 
 # The packages beside the library.
 packages() {
-    for package in loom-tests benches/peers; do
+    for package in loom-tests shuttle-tests benches/peers; do
         cargo fmt --check --manifest-path "$package/Cargo.toml" || return 1
     done
-    cargo clippy --manifest-path benches/peers/Cargo.toml --all-targets -- -D warnings
+    cargo clippy --manifest-path benches/peers/Cargo.toml --all-targets -- -D warnings &&
+        RUSTFLAGS='--cfg loom --cfg crossbeam_loom --cfg crossbeam_sanitize' \
+            cargo clippy --manifest-path loom-tests/Cargo.toml --all-targets -- -D warnings &&
+        RUSTFLAGS='--cfg shuttle --cfg crossbeam_sanitize' \
+            cargo clippy --manifest-path shuttle-tests/Cargo.toml --all-targets -- -D warnings
 }
 
 for component in cargo-fmt cargo-clippy; do
@@ -48,6 +52,7 @@ step 'tests and examples, no features' cargo test --no-default-features
 step 'tests, optimised' cargo test --release --all-features --tests
 step 'documentation' documentation
 step 'loom' ci/loom.sh
+step 'shuttle' ci/shuttle.sh
 
 printf '\n==> summary, after %d s\n' $((SECONDS - started))
 printf 'ok      %s\n' "${passed[@]}"

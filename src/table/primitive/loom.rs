@@ -83,7 +83,7 @@ impl Liveness {
     pub(crate) fn touch(&self) {
         // SAFETY: loom reports a concurrent write instead of performing it.
         self.0
-            .with(|alive| assert!(unsafe { *alive }, "a reclaimed node was touched"));
+            .with(|alive| assert!(unsafe { *alive }, "reclaimed memory was touched"));
     }
 
     pub(crate) fn end(&self) {

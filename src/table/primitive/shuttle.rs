@@ -86,11 +86,11 @@ impl Liveness {
     pub(crate) fn touch(&self) {
         // Relaxed here and below: all on one thread of the system.
         let state = self.0.load(Ordering::Relaxed);
-        assert_eq!(state, ALIVE, "a reclaimed node was touched");
+        assert_eq!(state, ALIVE, "reclaimed memory was touched");
     }
 
     pub(crate) fn end(&self) {
         let state = self.0.swap(0, Ordering::Relaxed);
-        assert_eq!(state, ALIVE, "a node was reclaimed twice");
+        assert_eq!(state, ALIVE, "memory was reclaimed twice");
     }
 }

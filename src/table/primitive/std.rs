@@ -85,7 +85,7 @@ macro_rules! global {
 }
 pub(crate) use global;
 
-/// Detects touches of reclaimed nodes under a checker; nothing here.
+/// Detects touches of reclaimed memory under a checker; nothing here.
 #[derive(Debug)]
 pub(crate) struct Liveness;
 
