@@ -57,6 +57,7 @@ impl HookSlot {
     }
 
     pub(super) fn store(&self, hook: Option<Hook>) {
+        // Relaxed: see the field.
         let Some(hook) = hook else {
             self.set.store(false, Ordering::Relaxed);
             return self.slot.store(None);
@@ -68,6 +69,7 @@ impl HookSlot {
     /// The hook for a value that was just closed, unless it never was an entry.
     #[inline]
     pub(super) fn load(&self, closed: Count) -> Option<Arc<Hook>> {
+        // Relaxed: see the field.
         if !self.set.load(Ordering::Relaxed) || closed.is_unpublished() {
             return None;
         }
