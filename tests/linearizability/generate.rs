@@ -34,7 +34,7 @@ const COMMON: &[Weighted] = &[
     (Choice::Upgrade, 8, 2),
     (Choice::Iterate, 2, 1),
     (Choice::Len, 3, 1),
-    (Choice::Burst, 2, 1),
+    (Choice::Burst, 2, 3),
 ];
 
 const INTERNER: &[Weighted] = &[

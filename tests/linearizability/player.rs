@@ -34,7 +34,7 @@ pub struct Player {
 
 impl Player {
     fn new(thread: usize, kit: Kit) -> Self {
-        // What died since was nobody's.
+        // What has died before is nobody's.
         drop(history::deaths());
         Self {
             thread,
@@ -47,18 +47,9 @@ impl Player {
 
     /// Brings the table into the state that the program begins with. Answers what the racing threads get.
     pub fn set_up(program: &Program, table: Arc<Table>) -> (Self, Vec<Kit>) {
-        let kits = program.threads.iter().map(|_| Kit {
-            table: Some(table.clone()),
-            held: Vec::new(),
-            weak: Vec::new(),
-        });
+        let kits = program.threads.iter().map(|_| Kit::of(table.clone()));
         let mut kits: Vec<_> = kits.collect();
-        let kit = Kit {
-            table: Some(table),
-            held: Vec::new(),
-            weak: Vec::new(),
-        };
-        let mut player = Self::new(0, kit);
+        let mut player = Self::new(0, Kit::of(table));
         for start in &program.starts {
             let insert = match program.kind {
                 Kind::Interner => Look::Intern,
@@ -283,6 +274,14 @@ impl Player {
 }
 
 impl Kit {
+    fn of(table: Arc<Table>) -> Self {
+        Self {
+            table: Some(table),
+            held: Vec::new(),
+            weak: Vec::new(),
+        }
+    }
+
     fn keep(&mut self, handle: Handle) -> Answer {
         let id = handle.id();
         self.held.push(Held { id, handle });
