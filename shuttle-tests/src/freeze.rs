@@ -13,8 +13,14 @@ use std::time::Instant;
 use shuttle::scheduler::{Schedule, Scheduler, Task, TaskId};
 use shuttle::thread::{self, JoinHandle};
 
+/// Steps in which the victim has to finish if it isn't stopped. The longest operation takes a few hundred.
+const LONGEST: usize = 2_000;
+
 /// Steps in which the others have to finish, however they are scheduled. They take five thousand at most.
 const PATIENCE: usize = 30_000;
+
+/// Schedules under which the others get into the victim's way before it is stopped.
+const CONTENDED: u64 = 20;
 
 /// Steps that the victim may be let go on for those who wait briefly: the longest critical section has fewer,
 /// building a value has more.
@@ -237,7 +243,7 @@ pub fn stop_everywhere(scenario: impl Fn(&Freezer) + Send + Sync + 'static) {
     let freezer = Freezer(Arc::new(Mutex::new(Plan::new(0))));
     let scheduler = FreezingScheduler {
         freezer: freezer.clone(),
-        schedules: 1 + 20 * crate::times() as u64,
+        schedules: 1 + CONTENDED * crate::times() as u64,
         schedule: 0,
         random: 0,
     };
@@ -278,6 +284,7 @@ impl Scheduler for FreezingScheduler {
             self.schedule += 1;
         }
         let stop = if was_frozen { plan.stop + 1 } else { 1 };
+        assert!(stop < LONGEST, "the operation doesn't come to its end");
         *plan = Plan::new(stop);
         self.random = self.schedule;
         (self.schedule < self.schedules).then(|| Schedule::new(self.schedule))
@@ -294,12 +301,13 @@ impl Scheduler for FreezingScheduler {
         plan.count_step(current);
         let all: Vec<_> = runnable.iter().map(|task| task.id()).collect();
         let is_runnable = |wanted: TaskId| all.contains(&wanted).then_some(wanted);
+        let first = is_runnable(FIRST.into());
         let victim = plan.victim.and_then(is_runnable);
         Some(match plan.phase {
-            Phase::Setup => is_runnable(FIRST.into()).or(victim)?,
-            Phase::Ready => victim?,
-            Phase::Running if self.schedule == 0 => match victim.or(is_runnable(FIRST.into())) {
-                Some(first) => first,
+            Phase::Setup => first.or(victim).expect("somebody makes the threads"),
+            Phase::Ready => victim.expect("the victim can begin"),
+            Phase::Running if self.schedule == 0 => match victim.or(first) {
+                Some(alone) => alone,
                 None => self.any(&all, current),
             },
             Phase::Running | Phase::Over => self.any(&all, current),
