@@ -4,8 +4,8 @@
 # Arguments go to cargo: `ci/shuttle.sh --test map` runs one file. `HAPAX_SHUTTLE_TIMES=50` makes the run so many
 # times as long.
 #
-# A schedule that fails is printed, as one long number. To run it again, and no other, name the test:
-#     HAPAX_SHUTTLE_REPLAY=91017ff… ci/shuttle.sh --test map values_are_built_once
+# A schedule that fails is printed. To run it again, and no other, copy its lines to a file and name the test:
+#     HAPAX_SHUTTLE_REPLAY=/tmp/schedule ci/shuttle.sh --test map values_are_built_once
 # The tests of `lock_freedom` have the same schedules each time: to run such a test again, just run it.
 set -euo pipefail
 cd "$(dirname "$0")/../shuttle-tests"

@@ -38,15 +38,13 @@ const DEPTH: usize = 4;
 /// Runs a scenario so many times: half of the schedules switch to any thread at each step, the others go on with
 /// one thread as long as it can, with a few exceptions.
 ///
-/// `HAPAX_SHUTTLE_TIMES` multiplies the number. `HAPAX_SHUTTLE_REPLAY` runs the one schedule that it says.
+/// `HAPAX_SHUTTLE_TIMES` multiplies the number. `HAPAX_SHUTTLE_REPLAY` names a file with the one schedule to run.
 pub fn explore(executions: usize, scenario: impl Fn() + Send + Sync + 'static) {
     let scenario = Arc::new(scenario);
     let again = scenario.clone();
-    if let Ok(schedule) = std::env::var("HAPAX_SHUTTLE_REPLAY") {
-        run(
-            ReplayScheduler::new_from_encoded(schedule.trim()),
-            move || scenario(),
-        );
+    if let Ok(file) = std::env::var("HAPAX_SHUTTLE_REPLAY") {
+        let schedule = ReplayScheduler::new_from_file(file).expect("the file can be read");
+        run(schedule, move || scenario());
         return;
     }
     let start = Instant::now();
