@@ -1,12 +1,16 @@
 #!/usr/bin/env bash
 # Proves that the models can fail: puts one bug at a time into a copy of the crate, and requires that what the bug's
-# patch names turns red: a model (`file::model`), or a test (`tests/file::test`). Not part of the normal run: a few
-# minutes.
+# patch names turns red: a model or scenario of the package that the patch lies in (`file::model`), or a test of the
+# normal suite (`tests/file::test`). Not part of the normal run: some ten minutes.
 # Arguments are parts of patch names: `ci/seeds.sh 03 busy` tries some only.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-loom="${RUSTFLAGS:-} --cfg loom --cfg crossbeam_loom --cfg crossbeam_sanitize"
+declare -A flags=(
+    [loom-tests]="${RUSTFLAGS:-} --cfg loom --cfg crossbeam_loom --cfg crossbeam_sanitize"
+    [shuttle-tests]="${RUSTFLAGS:-} --cfg shuttle --cfg crossbeam_sanitize"
+    [.]="${RUSTFLAGS:-}"
+)
 export RUST_BACKTRACE=0
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
@@ -18,8 +22,9 @@ tar -c --exclude=target --exclude=.git . | tar -x -C "$copy"
 survivors=0
 row() { printf '%-32s | %-72s | %s\n' "$@"; }
 row seed model result
-for patch in "$PWD"/loom-tests/seeds/*.patch; do
-    name=$(basename "$patch" .patch)
+for patch in "$PWD"/{loom,shuttle}-tests/seeds/*.patch; do
+    package=$(basename "${patch%/seeds/*}")
+    name=${package%-tests}/$(basename "$patch" .patch)
     if (($#)) && ! grep -qF "${@/#/-e}" <<<"$name"; then continue; fi
     read -ra models < <(sed -n '1s/.*Red: //p' "$patch")
     rm -rf "$copy/src" && cp -r src "$copy/src"
@@ -30,10 +35,9 @@ for patch in "$PWD"/loom-tests/seeds/*.patch; do
     fi
     find "$copy/src" -name '*.rs' -exec touch {} +
     for model in "${models[@]}"; do
-        package=loom-tests flags=$loom
-        [[ $model == tests/* ]] && package=. flags=${RUSTFLAGS:-}
-        file=${model#tests/}
-        run=(env "RUSTFLAGS=$flags" cargo test --quiet --manifest-path "$copy/$package/Cargo.toml" --release
+        where=$package file=${model#tests/}
+        [[ $model == tests/* ]] && where=.
+        run=(env "RUSTFLAGS=${flags[$where]}" cargo test --quiet --manifest-path "$copy/$where/Cargo.toml" --release
             --test "${file%%::*}")
         if ! "${run[@]}" --no-run >"$copy/log" 2>&1; then
             row "$name" "$model" "doesn't build"
