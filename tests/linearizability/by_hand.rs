@@ -82,6 +82,7 @@ const fn next(last: u32) -> Doing {
 }
 
 const LEN: Doing = (Call::Len, None);
+const BURST: Doing = (Call::Burst, None);
 const LEAVE: Doing = (Call::Leave, None);
 
 /// A history on its way.
@@ -659,6 +660,26 @@ fn a_length_counts_what_is_there() {
     removed()
         .does(2, LEN, Number(1))
         .refused("there were 0 to 0 entries");
+}
+
+#[test]
+fn a_length_may_count_other_keys() {
+    held()
+        .begins(2, BURST)
+        .does(1, LEN, Number(70))
+        .ends(2, Done)
+        .accepted();
+    // One of them is held by an iteration, which passes it.
+    held()
+        .begins(2, FIRST)
+        .does(3, BURST, Done)
+        .does(1, LEN, Number(2))
+        .ends(2, found(1))
+        .accepted();
+    held()
+        .does(3, BURST, Done)
+        .does(1, LEN, Number(2))
+        .refused("there were 1 to 1 entries");
 }
 
 /// What has nothing to do with the contradiction is left out of its explanation.

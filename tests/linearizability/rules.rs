@@ -236,8 +236,7 @@ fn check_lengths(index: &Index<'_>) -> Result<(), String> {
         let Answer::Number(length) = record.answer else {
             continue;
         };
-        let others = |other: &Record| other.call == Call::Burst && other.span.overlaps(record.span);
-        if records.iter().any(others) {
+        if counts_others(records, record) {
             continue;
         }
         let mut least = 0;
@@ -262,6 +261,19 @@ fn check_lengths(index: &Index<'_>) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Whether a length may count entries of other keys: some come and go meanwhile, or have come and are held by an
+/// iteration.
+fn counts_others(records: &[Record], length: &Record) -> bool {
+    let mut bursts = records
+        .iter()
+        .filter(|record| record.call == Call::Burst && !length.span.precedes(record.span));
+    let iterates = |record: &Record| {
+        matches!(record.call, Call::Next(..)) && record.span.overlaps(length.span)
+    };
+    let iterated = records.iter().any(iterates);
+    bursts.any(|burst| iterated || burst.span.overlaps(length.span))
 }
 
 /// When an instance was counted in, and whether that is certain; when it was counted out.
