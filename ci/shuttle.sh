@@ -16,4 +16,4 @@ export RUSTFLAGS="${RUSTFLAGS:-} --cfg shuttle --cfg crossbeam_sanitize"
 # Apart from other builds, which have other flags.
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-$PWD/target}"
 
-exec cargo test --release --tests "$@" -- --test-threads="$(nproc)" --nocapture
+exec cargo test --release "$@" -- --test-threads="$(nproc)" --nocapture
