@@ -17,9 +17,16 @@ fn examples() -> &'static Path {
         // `target/[triple/]profile/deps/examples-…`
         let test = std::env::current_exe().unwrap();
         let folder = test.parent().and_then(Path::parent).unwrap();
-        let target = Path::new(env!("CARGO_TARGET_TMPDIR")).parent().unwrap();
         let profile = folder.file_name().unwrap().to_str().unwrap();
-        let triple = folder.parent().unwrap().strip_prefix(target).unwrap();
+        let above = folder.parent().unwrap();
+        // With a triple, the folder of the build scripts lies beside it.
+        let triple = above.file_name().unwrap().to_str().unwrap();
+        let triple =
+            (triple.contains('-') && above.with_file_name(profile).is_dir()).then_some(triple);
+        let target = match triple {
+            Some(_) => above.parent().unwrap(),
+            None => above,
+        };
 
         let mut cargo = Command::new(env!("CARGO"));
         cargo.args(["build", "--quiet", "--examples", "--no-default-features"]);
@@ -28,8 +35,8 @@ fn examples() -> &'static Path {
             if profile == "debug" { "dev" } else { profile },
         ]);
         cargo.arg("--target-dir").arg(target);
-        if triple != Path::new("") {
-            cargo.arg("--target").arg(triple);
+        if let Some(triple) = triple {
+            cargo.args(["--target", triple]);
         }
         for (name, enabled) in [
             ("arc-swap", cfg!(feature = "arc-swap")),
