@@ -339,9 +339,47 @@ fn a_path_may_begin_with_a_dash() {
 
 #[test]
 fn help_is_printed() {
-    for option in ["-h", "--help"] {
-        let output = example("dedup").arg(option).output().unwrap();
-        assert!(output.status.success());
-        assert!(text(&output).starts_with("Usage: dedup [PATH]..."));
+    for (name, usage) in [
+        ("dedup", "Usage: dedup [PATH]..."),
+        ("soak", "Usage: soak [OPTION]..."),
+    ] {
+        for option in ["-h", "--help"] {
+            let output = example(name).arg(option).output().unwrap();
+            assert!(output.status.success());
+            assert!(text(&output).starts_with(usage));
+        }
+    }
+}
+
+#[test]
+fn a_short_soak_finds_nothing_and_loses_nothing() {
+    let options = "--seconds 2 --threads 4 --seed 1 --growth 5000";
+    let output = example("soak").args(options.split(' ')).output().unwrap();
+    assert!(output.status.success(), "{}", errors(&output));
+    assert!(number(&output, "censuses") >= 2);
+    assert!(number(&output, "all") > 0);
+    let made = number(&output, "values made");
+    assert!(made > 0);
+    assert_eq!(number(&output, "values destroyed"), made);
+    let callbacks = number(&output, "callbacks that ran") + number(&output, "callbacks cancelled");
+    assert_eq!(number(&output, "callbacks registered"), callbacks);
+}
+
+#[test]
+fn what_soak_does_not_understand_is_named() {
+    for (arguments, named) in [
+        ("--frob", "'--frob'"),
+        ("5", "'5'"),
+        ("--minutes", "'--minutes'"),
+        ("--minutes 0", "'--minutes 0'"),
+        ("--seconds 1.5", "'--seconds 1.5'"),
+        ("--seconds 1 --threads 0", "'--threads 0'"),
+        ("--seed -1", "'--seed -1'"),
+        ("--growth 99999999999", "'--growth 99999999999'"),
+    ] {
+        let output = example("soak").args(arguments.split(' ')).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert_eq!(text(&output), "");
+        assert!(errors(&output).contains(named), "{}", errors(&output));
     }
 }
