@@ -118,7 +118,10 @@ fn the_allocator_hands_a_block_out_again_at_once() {
     let first = Box::into_raw(Box::new([7u8; 1900]));
     // SAFETY: made from a box just now.
     drop(unsafe { Box::from_raw(first) });
-    assert_eq!(Box::into_raw(Box::new([8u8; 1900])), first);
+    let second = Box::into_raw(Box::new([8u8; 1900]));
+    assert_eq!(second, first);
+    // SAFETY: as above.
+    drop(unsafe { Box::from_raw(second) });
 }
 
 #[test]
