@@ -83,7 +83,10 @@ fn print(text: &str) -> io::Result<()> {
 
 /// Runs as planned, and answers the totals. Doesn't return if something is wrong.
 fn run(plan: Plan) -> String {
-    verdict::prepare(plan.seed);
+    verdict::prepare(plan);
+    // The collector is made here, not by several threads at once: how std orders these, ThreadSanitizer
+    // can't see.
+    drop(str::shared().pin());
     let stage = Stage::new(plan);
     watchdog::start(stage.posts().to_vec());
     let progress = Progress::new(plan.seconds);
@@ -97,7 +100,7 @@ fn run(plan: Plan) -> String {
         .filter(|left| !left.is_zero())
     {
         stage.round(rounds, left.min(Duration::from_secs(1)));
-        let live = census::take(stage.hands());
+        let live = stage.census();
         rounds += 1;
         let resident = memory::resident();
         measured.peak = measured.peak.max(resident.unwrap_or_default());
@@ -116,7 +119,7 @@ fn run(plan: Plan) -> String {
 /// Everybody lets go of everything: then nothing lives, and the memory is measured.
 fn clear(stage: &Arc<Stage>, measured: &mut Measured, plan: Plan) {
     stage.clear();
-    let live = census::take(stage.hands());
+    let live = stage.census();
     check!(live == 0, "{live} values live, though nobody holds any");
     memory::trim();
     if let Some(bytes) = memory::resident() {

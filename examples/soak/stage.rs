@@ -5,8 +5,9 @@ use std::sync::atomic::Ordering;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
+use crate::census;
 use crate::guests::Guest;
 use crate::hand::Hand;
 use crate::kinds;
@@ -28,7 +29,9 @@ pub(crate) struct Stage {
     /// last one is the sleeper's.
     hands: Vec<Mutex<Hand>>,
     threads: Mutex<Vec<Option<JoinHandle<()>>>>,
+    /// Of each thread and its child. The last one is that of the thread that directs.
     posts: Vec<Arc<Post>>,
+    post: Arc<Post>,
 }
 
 impl Stage {
@@ -44,12 +47,15 @@ impl Stage {
             let hand = Hand::new(Rng::of(plan.seed, &[]), plan.growth, own, Some(child));
             hands.push(Mutex::new(hand));
         }
+        let post = Post::new("main".into());
+        posts.push(post.clone());
         let stage = Arc::new(Self {
             plan,
             meeting: Meeting::new(hands.len() + 1),
             threads: Mutex::new(hands.iter().map(|_| None).collect()),
             hands,
             posts,
+            post,
         });
         for number in 0..=plan.threads {
             stage.start(number);
@@ -154,9 +160,9 @@ impl Stage {
 
     fn direct(&self, phase: Phase, meanwhile: impl FnOnce()) {
         self.meeting.announce(phase);
-        self.meeting.attend();
+        self.attend(&self.post);
         meanwhile();
-        self.meeting.attend();
+        self.attend(&self.post);
     }
 
     /// What the threads are doing, and have done.
@@ -164,9 +170,10 @@ impl Stage {
         &self.posts
     }
 
-    /// What the threads hold, while they stand still.
-    pub(crate) fn hands(&self) -> Vec<MutexGuard<'_, Hand>> {
-        self.hands.iter().map(Mutex::lock).collect()
+    /// Looks at what there is while the threads stand still, and answers how many values live.
+    pub(crate) fn census(&self) -> u64 {
+        let _busy = self.post.doing("takes a census");
+        census::take(self.hands.iter().map(Mutex::lock).collect())
     }
 }
 

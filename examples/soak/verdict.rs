@@ -4,10 +4,14 @@ use std::fmt;
 use std::io::{self, Write};
 use std::panic;
 use std::process;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::OnceLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-static SEED: AtomicU64 = AtomicU64::new(0);
+use crate::request::Plan;
+
+/// The options that repeat this run.
+static OPTIONS: OnceLock<String> = OnceLock::new();
 static SPOKEN: AtomicBool = AtomicBool::new(false);
 
 /// Ends the program if a condition doesn't hold.
@@ -20,10 +24,11 @@ macro_rules! check {
 }
 pub(crate) use check;
 
-/// Remembers the seed for the message, and makes every panic a violation. Those on purpose are thrown by
+/// Remembers the plan for the message, and makes every panic a violation. Those on purpose are thrown by
 /// `resume_unwind`, which passes the hook by.
-pub(crate) fn prepare(seed: u64) {
-    SEED.store(seed, Ordering::Relaxed);
+pub(crate) fn prepare(plan: Plan) {
+    let (seed, threads, growth) = (plan.seed, plan.threads, plan.growth);
+    OPTIONS.get_or_init(|| format!("--seed {seed} --threads {threads} --growth {growth}"));
     panic::set_hook(Box::new(|panic| violation(format_args!("{panic}"))));
 }
 
@@ -39,12 +44,12 @@ pub(crate) fn violation(what: fmt::Arguments<'_>) -> ! {
     }
     let thread = thread::current();
     let name = thread.name().unwrap_or("a thread");
-    let seed = SEED.load(Ordering::Relaxed);
+    let options = OPTIONS.get().map_or("", String::as_str);
     // Nobody is left to be told that standard error is closed.
     let _ = write!(
         io::stderr(),
         "\nsoak: violation, on {name}: {what}\n\
-         soak: --seed {seed} repeats the choices of the threads, not their interleaving\n"
+         soak: {options} repeats the choices of the threads, not their interleaving\n"
     );
     process::exit(1);
 }

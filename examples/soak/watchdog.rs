@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use crate::lives;
 use crate::posts::Post;
 use crate::verdict::violation;
 
@@ -12,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Watches for the rest of the program.
 pub(crate) fn start(posts: Vec<Arc<Post>>) {
-    thread::spawn(move || {
+    let watch = move || {
         let (mut before, mut since) = (0, Instant::now());
         loop {
             thread::sleep(Duration::from_secs(1));
@@ -20,10 +21,12 @@ pub(crate) fn start(posts: Vec<Arc<Post>>) {
             if ticks != before {
                 (before, since) = (ticks, Instant::now());
             } else if since.elapsed() >= PATIENCE {
-                let doing: Vec<_> = posts.iter().map(|post| post.describe()).collect();
+                let busy = posts.iter().filter(|post| post.ticks() > 0);
+                let doing: Vec<_> = busy.map(|post| post.describe()).collect();
                 let doing = doing.join("\n  ");
                 violation(format_args!("nobody gets on:\n  {doing}"));
             }
         }
-    });
+    };
+    lives::start("watchdog".into(), watch);
 }
