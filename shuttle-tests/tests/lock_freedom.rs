@@ -15,6 +15,9 @@ use shuttle::thread::JoinHandle;
 /// Keys that the others use; the operations use the first few of them.
 const KEYS: usize = 6;
 
+/// A key that the others don't use.
+const OWN: usize = 20;
+
 /// Steps of a builder: more than of any critical section.
 const BUILDING: usize = 30;
 
@@ -124,7 +127,7 @@ fn one(stage: &Arc<Stage>) -> Interned<Value> {
 
 /// A value of which the crowd knows nothing.
 fn own(stage: &Arc<Stage>) -> Interned<Value> {
-    intern(stage, KEYS + 2)
+    intern(stage, OWN)
 }
 
 #[test]
@@ -134,7 +137,7 @@ fn intern_hit() {
 
 #[test]
 fn intern_miss() {
-    stop(nothing, |stage, ()| intern(stage, KEYS + 2));
+    stop(nothing, |stage, ()| intern(stage, OWN));
 }
 
 #[test]
@@ -405,15 +408,14 @@ fn failing_get_or_init() {
 
 /// Stops an operation on a key that another thread is building.
 fn stop_while_built<R: Send + 'static>(operate: fn(&Stage, usize) -> R) {
-    const BUILT: usize = KEYS + 2;
     stop_everywhere(move |freezer| {
         let stage = stage();
         let (census, callbacks) = (stage.census.clone(), stage.callbacks.clone());
         let mut threads = None;
-        let entry = stage.map.get_or_init(key(BUILT), |_| {
+        let entry = stage.map.get_or_init(key(OWN), |_| {
             let crowd = crowd(freezer, &stage);
             let there = stage.clone();
-            let victim = freezer.victim(move || operate(&there, BUILT));
+            let victim = freezer.victim(move || operate(&there, OWN));
             threads = Some((victim, crowd));
             freezer.start();
             (0..BUILDING).for_each(|_| step());

@@ -9,6 +9,7 @@ use hapax_shuttle_tests::mix::{Callbacks, assert_gone};
 use hapax_shuttle_tests::{
     Census, Identity, Key, Life, Map, Value, Values, below, chance, explore, key, together,
 };
+use shuttle::thread::JoinHandle;
 
 /// What a thread still has when the interner goes.
 type Left = Vec<Interned<Value>>;
@@ -37,8 +38,12 @@ fn an_interner_goes_before_its_handles() {
                 .collect();
             let weak = Interned::downgrade_with(&mine[0], callbacks.register());
             move || {
+                let next = Values::with_hasher(Identity);
                 while !mine.is_empty() {
                     mine.swap_remove(below(mine.len())).touch();
+                    if chance(3) {
+                        next.flush();
+                    }
                     if chance(3) {
                         mine.extend(weak.upgrade().filter(|_| chance(2)));
                     }
@@ -63,6 +68,109 @@ fn an_interner_goes_before_its_handles() {
         assert_eq!((next.len(), census.alive()), (1, 1));
         drop((value, next));
         assert_gone(&census, &callbacks);
+    });
+}
+
+/// The interner is gone. Its last handles go while weak ones are upgraded.
+///
+/// Would catch: an upgrade that counts first and looks afterwards, which another one takes for a handle.
+#[test]
+fn weak_handles_outlive_their_interner() {
+    explore(16_000, || {
+        let census = Census::default();
+        let callbacks = Arc::<Callbacks>::default();
+        let values = Values::with_hasher(Identity);
+        let strong = values.intern(census.value(key(0)));
+        let weak = Interned::downgrade_with(&strong, callbacks.register());
+        drop(values);
+        let upgrades = vec![weak; 4].into_iter().map(|weak| {
+            shuttle::thread::spawn(move || {
+                let found: Vec<_> = (0..3).filter_map(|_| weak.upgrade()).collect();
+                found.iter().for_each(|value| value.touch());
+            })
+        });
+        let upgrades: Vec<_> = upgrades.collect();
+        together(
+            vec![strong; 2]
+                .into_iter()
+                .map(|strong| move || drop(strong)),
+        );
+        for thread in upgrades {
+            thread.join().unwrap();
+        }
+        assert_gone(&census, &callbacks);
+    });
+}
+
+/// A value that knows its type.
+struct Tagged<const TAG: u32> {
+    key: Key,
+    tag: u32,
+    life: Life,
+}
+
+impl<const TAG: u32> Hash for Tagged<TAG> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.key.hash(state);
+    }
+}
+
+impl<const TAG: u32> PartialEq for Tagged<TAG> {
+    fn eq(&self, other: &Self) -> bool {
+        self.life.touch();
+        self.key == other.key
+    }
+}
+
+impl<const TAG: u32> Eq for Tagged<TAG> {}
+
+impl<const TAG: u32> Drop for Tagged<TAG> {
+    fn drop(&mut self) {
+        assert_eq!(
+            self.tag, TAG,
+            "a value was destroyed as one of another type"
+        );
+    }
+}
+
+/// An interner of one value, whose last handle goes on another thread while the interner goes.
+fn short_life<const TAG: u32>(census: &Census) -> JoinHandle<()> {
+    let values = Interner::<Tagged<TAG>, Identity>::with_hasher(Identity);
+    let value = values.intern(Tagged {
+        key: key(0),
+        tag: TAG,
+        life: census.life(),
+    });
+    if chance(2) {
+        let again = value.clone();
+        drop(value);
+        let thread = shuttle::thread::spawn(move || drop(again));
+        values.flush();
+        return thread;
+    }
+    let thread = shuttle::thread::spawn(move || drop(value));
+    drop(values);
+    Values::with_hasher(Identity).flush();
+    thread
+}
+
+/// A table changes hands faster than late drops come to their end: each owner's values are of another type, have
+/// the same key, and lie at the same address.
+///
+/// Would catch: a late drop that closes the next owner's value, and destroys it as one of its own type.
+#[test]
+fn late_drops_meet_the_next_owners() {
+    explore(24_000, || {
+        let census = Census::default();
+        let mut threads = Vec::new();
+        for _ in 0..3 {
+            threads.push(short_life::<1>(&census));
+            threads.push(short_life::<2>(&census));
+        }
+        for thread in threads {
+            thread.join().unwrap();
+        }
+        assert_eq!(census.alive(), 0);
     });
 }
 

@@ -72,9 +72,9 @@ pub(crate) use global;
 
 const ALIVE: u32 = 0xa11_7e57;
 
-/// What reclamation takes away and readers look at. No step of its own: an atomic of `std`, which shuttle
-/// doesn't see. A reader that comes later than reclamation reads memory that was given back; the tests'
-/// allocator keeps that as it was left, or spoils it.
+/// What reclamation takes away and readers look at. It is an atomic of `std`, which shuttle doesn't see, because
+/// to look is no step of the table's. A reader that comes too late meets memory that was given back, which the
+/// scenarios' allocator has spoiled.
 #[derive(Debug)]
 pub(crate) struct Liveness(std::sync::atomic::AtomicU32);
 
