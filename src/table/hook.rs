@@ -43,7 +43,8 @@ pub(super) struct HookSlot {
     /// Whether there is one: reading the slot costs two read-modify-writes, this a load.
     ///
     /// Relaxed throughout. A value that dies while the hook changes may meet either, and a change that comes
-    /// before a death comes before it in all that follows: the flag publishes nothing.
+    /// before a death comes before it in all that follows: the flag publishes nothing. The slot's own changes
+    /// are totally ordered, so that flag and slot agree in the end.
     set: AtomicBool,
     slot: Slot<Hook>,
 }

@@ -133,6 +133,7 @@
 //! | link | `swing` Release, `clear_busy` Release, `mark` Acquire | `load` Acquire, failed `swing` Acquire | the item that is linked, and all it leads to |
 //! | count, up | `take`, `take_unless` Acquire, `clone_handle` Relaxed | | a value that was built after its node was linked (with `finish_building` Release) |
 //! | count, down | `release` Release | `try_close`, `close_sole`, `detach`, detached `release`: Acquire | all uses of the value, to its destructor |
+//! | | | `take`, `read` Acquire | the value of an entry that was given up, which `finish_hidden` carries on |
 //! | count, flags | `finish_building` Release | `take`, `give_up`, `read` Acquire | the value that was built |
 //! | | `give_up` Release | `take` Acquire | the node that was linked instead |
 //! | | `detach` AcqRel | | that the node is unlinked; all uses of its value |
@@ -163,7 +164,7 @@
 //! Tables are never freed. A dropper that comes late reads the generation, pinned, of a table that may serve
 //! another owner by now. If it is still its own, then the table can't change hands before the pin ends. For that
 //! neither generation nor the link to a node in a side record needs an ordering of its own: what was written
-//! before something was deferred is seen by whoever pins after that was run, as with the links of the list.
+//! before something was deferred is seen by whoever pins and isn't waited for, as with the links of the list.
 //!
 //! # User code
 //!

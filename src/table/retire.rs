@@ -78,11 +78,6 @@ fn pin_thread() -> crossbeam_epoch::Guard {
 }
 
 impl Guard {
-    /// Lets go of everything seen so far, unless another pin of this thread is alive.
-    pub(crate) fn repin(&mut self) {
-        self.0.repin();
-    }
-
     /// Hands what this thread has deferred to the collector.
     pub(super) fn flush(&self) {
         self.0.flush();
