@@ -9,6 +9,7 @@
 compile_error!("without `--cfg shuttle` nothing here means anything: run `ci/shuttle.sh`");
 
 pub mod allocator;
+mod bursts;
 pub mod freeze;
 #[path = "../../loom-tests/src/keys.rs"]
 mod keys;
@@ -30,27 +31,36 @@ use shuttle::scheduler::{
 use shuttle::{Config, Runner};
 
 use allocator::Reuse;
+use bursts::BurstScheduler;
 pub use keys::{Identity, IdentityHasher, Key, key_at};
 
 /// Preemptions of a schedule that has few of them.
 const DEPTH: usize = 4;
 
-/// Runs a scenario so many times: half of the schedules switch to any thread at each step, the others go on with
-/// one thread as long as it can, with a few exceptions.
+/// Runs a scenario so many times: a third of the schedules switch to any thread at each step, a third now and then,
+/// the last third hardly ever.
 ///
 /// `HAPAX_SHUTTLE_TIMES` multiplies the number. `HAPAX_SHUTTLE_REPLAY` names a file with the one schedule to run.
 pub fn explore(executions: usize, scenario: impl Fn() + Send + Sync + 'static) {
-    let scenario = Arc::new(scenario);
-    let again = scenario.clone();
-    if let Ok(file) = std::env::var("HAPAX_SHUTTLE_REPLAY") {
-        let schedule = ReplayScheduler::new_from_file(file).expect("the file can be read");
-        run(schedule, move || scenario());
-        return;
-    }
     let start = Instant::now();
-    let executions = executions * times();
-    run(RandomScheduler::new(executions / 2), move || scenario());
-    run(PctScheduler::new(DEPTH, executions / 2), move || again());
+    let third = executions * times() / 3;
+    let schedulers: Vec<Box<dyn Scheduler + Send>> = match std::env::var("HAPAX_SHUTTLE_REPLAY") {
+        Ok(file) => {
+            let schedule = ReplayScheduler::new_from_file(file).expect("the file can be read");
+            vec![Box::new(schedule)]
+        }
+        Err(_) => vec![
+            Box::new(RandomScheduler::new(third)),
+            Box::new(BurstScheduler::new(third)),
+            Box::new(PctScheduler::new(DEPTH, third)),
+        ],
+    };
+    let scenario = Arc::new(scenario);
+    let mut executions = 0;
+    for scheduler in schedulers {
+        let scenario = scenario.clone();
+        executions += run(scheduler, move || scenario());
+    }
     report(executions, start);
 }
 
