@@ -9,7 +9,6 @@ use hapax_shuttle_tests::mix::{Callbacks, assert_gone};
 use hapax_shuttle_tests::{
     Census, Identity, Key, Life, Map, Value, Values, below, chance, explore, key, together,
 };
-use shuttle::thread::JoinHandle;
 
 /// What a thread still has when the interner goes.
 type Left = Vec<Interned<Value>>;
@@ -99,78 +98,6 @@ fn weak_handles_outlive_their_interner() {
             thread.join().unwrap();
         }
         assert_gone(&census, &callbacks);
-    });
-}
-
-/// A value that knows its type.
-struct Tagged<const TAG: u32> {
-    key: Key,
-    tag: u32,
-    life: Life,
-}
-
-impl<const TAG: u32> Hash for Tagged<TAG> {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.key.hash(state);
-    }
-}
-
-impl<const TAG: u32> PartialEq for Tagged<TAG> {
-    fn eq(&self, other: &Self) -> bool {
-        self.life.touch();
-        self.key == other.key
-    }
-}
-
-impl<const TAG: u32> Eq for Tagged<TAG> {}
-
-impl<const TAG: u32> Drop for Tagged<TAG> {
-    fn drop(&mut self) {
-        assert_eq!(
-            self.tag, TAG,
-            "a value was destroyed as one of another type"
-        );
-    }
-}
-
-/// An interner of one value, whose last handle goes on another thread while the interner goes.
-fn short_life<const TAG: u32>(census: &Census) -> JoinHandle<()> {
-    let values = Interner::<Tagged<TAG>, Identity>::with_hasher(Identity);
-    let value = values.intern(Tagged {
-        key: key(0),
-        tag: TAG,
-        life: census.life(),
-    });
-    if chance(2) {
-        let again = value.clone();
-        drop(value);
-        let thread = shuttle::thread::spawn(move || drop(again));
-        values.flush();
-        return thread;
-    }
-    let thread = shuttle::thread::spawn(move || drop(value));
-    drop(values);
-    Values::with_hasher(Identity).flush();
-    thread
-}
-
-/// A table changes hands faster than late drops come to their end: each owner's values are of another type, have
-/// the same key, and lie at the same address.
-///
-/// Would catch: a late drop that closes the next owner's value, and destroys it as one of its own type.
-#[test]
-fn late_drops_meet_the_next_owners() {
-    explore(24_000, || {
-        let census = Census::default();
-        let mut threads = Vec::new();
-        for _ in 0..3 {
-            threads.push(short_life::<1>(&census));
-            threads.push(short_life::<2>(&census));
-        }
-        for thread in threads {
-            thread.join().unwrap();
-        }
-        assert_eq!(census.alive(), 0);
     });
 }
 
