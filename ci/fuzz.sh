@@ -45,7 +45,7 @@ minimise() {
     local target=$1
     mkdir -p "$found/$target"
     find "$found/$target" -type f -exec cp -t "fuzz/corpus/$target" {} +
-    cargo +nightly fuzz cmin "$target" -- -use_counters=0 -max_len=$longest
+    cargo +nightly fuzz cmin "$target" -- -set_cover_merge=1 -use_counters=0 -max_len=$longest
     printf '%s: %s files\n' "$target" "$(find "fuzz/corpus/$target" -type f | wc -l)"
 }
 

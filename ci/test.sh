@@ -27,7 +27,7 @@ documentation() {
 
 # The packages beside the library.
 packages() {
-    for package in loom-tests shuttle-tests benches/peers; do
+    for package in loom-tests shuttle-tests fuzz benches/peers; do
         cargo fmt --check --manifest-path "$package/Cargo.toml" || return 1
     done
     cargo clippy --manifest-path benches/peers/Cargo.toml --all-targets -- -D warnings &&

@@ -632,7 +632,7 @@ struct Play {
 
 impl Play {
     fn new(setup: &Setup) -> Self {
-        let (hashing, ledger) = (Hashing::new(setup.hasher), Arc::<Ledger>::default());
+        let (hashing, ledger) = (setup.hashing, Arc::<Ledger>::default());
         Self {
             stage: RwLock::new(Arc::new(Stage::new(hashing, 0, ledger.clone()))),
             hashing,

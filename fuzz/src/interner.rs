@@ -97,7 +97,7 @@ impl program::Operation for Operation {
             26..=28 => Self::Pass(ask, slot % 32),
             29..=30 => Self::Burst {
                 first: 256 + 128 * u64::from(key % 4),
-                count: u64::from(slot),
+                count: setup.burst(slot),
                 kept: u64::from(detail) / 2,
             },
             31..=33 => Self::Session { ask, slot },
@@ -149,7 +149,7 @@ pub fn run(program: &Program<Operation>) {
 
 impl<T: ?Sized + Subject> Play<T> {
     fn new(setup: &Setup) -> Self {
-        let hashing = Hashing::new(setup.hasher);
+        let hashing = setup.hashing;
         let interner = Interner::with_capacity_and_hasher(setup.capacity, hashing);
         Self {
             interner: RwLock::new(interner),

@@ -158,7 +158,7 @@ impl program::Operation for Operation {
             },
             33..=36 => Self::Remove { key },
             37 | 38 => Self::Burst {
-                count: slot,
+                count: setup.burst(slot) as u8,
                 kept: detail / 2,
             },
             _ => Self::Hand(Action::decode(kind - 39), slot),
@@ -404,7 +404,7 @@ pub fn run(program: &Program<Operation>) {
 
 impl<K: Key> Play<K> {
     fn new(setup: &Setup) -> Self {
-        let hashing = Hashing::new(setup.hasher);
+        let hashing = setup.hashing;
         Self {
             map: RwLock::new(WeakMap::with_capacity_and_hasher(setup.capacity, hashing)),
             generation: AtomicUsize::new(0),

@@ -21,6 +21,8 @@ use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
 
+use super::subject::Hashing;
+
 /// Bytes of the setup.
 pub const SETUP: usize = 4;
 
@@ -48,8 +50,7 @@ pub struct Setup {
     /// Whether each actor has a thread.
     pub threads: bool,
     pub ending: Ending,
-    /// Which hasher the tables have.
-    pub hasher: u8,
+    pub hashing: Hashing,
     /// What the table is about: each game has some choice.
     pub subject: u8,
     /// Entries that the table is made for.
@@ -83,6 +84,11 @@ pub enum Change {
 impl Setup {
     pub fn key(&self, byte: u8) -> u64 {
         u64::from(byte) % self.keys
+    }
+
+    /// How many entries a burst brings: enough for a table to grow, unless they all collide.
+    pub fn burst(&self, byte: u8) -> u64 {
+        u64::from(byte) % if self.hashing.is_poor() { 16 } else { 161 }
     }
 }
 
@@ -154,7 +160,7 @@ impl<O: Operation> Program<O> {
                 2 => Ending::WithTheTable,
                 _ => Ending::WithTheThreads,
             },
-            hasher: byte(1),
+            hashing: Hashing::new(byte(1)),
             subject: byte(2),
             capacity: usize::from(byte(3)),
             keys: [MOST_KEYS, MOST_KEYS, 4, 1][usize::from(byte(2) >> 6)],

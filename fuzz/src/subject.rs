@@ -30,6 +30,11 @@ impl Hashing {
         };
         Self { mask }
     }
+
+    /// Whether most hashes collide.
+    pub fn is_poor(self) -> bool {
+        self.mask != !0
+    }
 }
 
 impl BuildHasher for Hashing {
