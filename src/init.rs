@@ -10,7 +10,7 @@ use equivalent::Equivalent;
 use crate::builds::{self, Claim, Waited};
 use crate::cached::Entry;
 use crate::map::wanted;
-use crate::table::{Found, NewNode, Outcome, Pending, Ref};
+use crate::table::{Found, NewNode, Outcome, Pending, Ref, pin};
 use crate::{Cached, WeakMap};
 
 impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
@@ -104,6 +104,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
             let mut claim = None;
             let outcome = self.table.search_or_insert(
                 hash,
+                pin(),
                 seed,
                 |pending, entry, found| {
                     wanted(pending, |key| key) == &entry.value().key
@@ -176,7 +177,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
             return Ok(Cached::from_ref(under_way.finish()));
         }
         // Given up by `get_or_insert`, whose own entry is linked by now, and counts.
-        let other = self.table.search(hash, |other, found| {
+        let other = self.table.search(hash, pin(), |other, found| {
             other.value().key == *key
                 && match found {
                     Found::Live => true,

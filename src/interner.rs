@@ -7,7 +7,7 @@ use std::iter::FusedIterator;
 use equivalent::Equivalent;
 
 use crate::table::primitive::maybe_const_fn;
-use crate::table::{Entries, Found, Internable, LazyTable, Pending, Ref};
+use crate::table::{Entries, Found, Guard, Internable, LazyTable, Pending, Ref, pin};
 use crate::{Intern, Interned, MemoryUsage, Pinned, RandomState};
 
 /// A lock-free weak interning cache: one live instance of every equal value.
@@ -344,7 +344,7 @@ impl<T: ?Sized + Internable, S: BuildHasher> Interner<T, S> {
 impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
     /// The one instance of a value: the live one, or this one.
     ///
-    /// A hit allocates nothing, a miss once. Amortised O(1); lock-free.
+    /// A hit allocates nothing, a miss at most once. Amortised O(1); lock-free.
     ///
     /// # Panics
     ///
@@ -389,8 +389,8 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
             .table
             .glance(hash, |entry| value.as_value() == entry.value())
         {
-            Some(entry) => entry,
-            None => return self.intern_slow(hash, value),
+            Ok(entry) => entry,
+            Err(guard) => return self.intern_slow(hash, guard, value),
         };
         // User code, perhaps, before there is a result that a panic would lose.
         drop(value);
@@ -399,9 +399,10 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
 
     /// Searches again, and inserts the value if it isn't there.
     #[inline(never)]
-    fn intern_slow<Q: Intern<T>>(&self, hash: u64, value: Q) -> Interned<T> {
+    fn intern_slow<Q: Intern<T>>(&self, hash: u64, guard: Guard, value: Q) -> Interned<T> {
         let outcome = self.table.search_or_insert(
             hash,
+            guard,
             value,
             |pending, entry, found| {
                 let wanted = match pending {
@@ -446,6 +447,7 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
         let hash = self.hash_of(key);
         let outcome = self.table.search_or_insert(
             hash,
+            pin(),
             key,
             |_, entry, found| found == Found::Live && key.equivalent(entry.value()),
             true,

@@ -41,7 +41,7 @@
 //!    too, for a moment. They may intern, drop handles and panic. Values that die
 //!    inside of a destructor of the same interner die after it, the last one first: a chain of a million
 //!    handles, each owned by the value before, needs no deep stack.
-//! 4. A hit allocates nothing and a miss once, apart from a thread's first use, growth, the builders' registry
+//! 4. A hit allocates nothing and a miss at most once, apart from a thread's first use, growth, the builders' registry
 //!    of `get_or_init`, and the bookkeeping of reclamation: one small block for dozens of dead entries.
 //! 5. A `Hash` or `Eq` that lies, a poor hasher, a panic in a constructor, comparison, callback or
 //!    destructor: no undefined behaviour, no hang, no leak of other entries.
@@ -207,6 +207,12 @@ pub use table::Internable;
 #[cfg(loom)]
 #[doc(hidden)]
 pub mod model {
+    /// Does what the first entry that a thread makes does. To be called at the beginning of each thread of a model
+    /// that isn't about it.
+    pub fn begin_thread() {
+        crate::table::begin_thread();
+    }
+
     /// Does what thread exit does. To be called at the end of each thread of a model.
     pub fn end_thread() {
         crate::table::end_thread();

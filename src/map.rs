@@ -10,7 +10,7 @@ use equivalent::Equivalent;
 
 use crate::cached::Entry;
 use crate::table::primitive::maybe_const_fn;
-use crate::table::{Entries, Found, LazyTable, NewNode, Outcome, Pending, Ref};
+use crate::table::{Entries, Found, LazyTable, NewNode, Outcome, Pending, Ref, pin};
 use crate::{Cached, MemoryUsage, RandomState};
 
 /// A lock-free weak cache: from keys to values that live as long as somebody holds them.
@@ -328,6 +328,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
         let mut built = None;
         let outcome = self.table.search_or_insert(
             self.hasher.hash_one(&key),
+            pin(),
             (key, value),
             |pending, entry, found| {
                 if found == Found::Hidden || wanted(pending, |seed| &seed.0) != &entry.value().key {

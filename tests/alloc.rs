@@ -326,12 +326,32 @@ fn hits_among_a_thread_that_churns_allocate_next_to_nothing() {
 fn allocate_once<R>(name: &str, mut operation: impl FnMut(u64) -> R) {
     let misses = scaled(4000, 20);
     let mut held = Vec::with_capacity(misses);
+    // Nothing is left of dead values that these could use again.
+    Interner::<u64>::new().flush();
     let allocated = allocations(|| {
         for number in 0..misses as u64 {
             held.push(operation(number));
         }
     });
     assert_eq!(allocated, misses, "{name}");
+}
+
+/// Values that come and go lie where others lay before. Checkers of memory get to see an allocation for each.
+#[test]
+fn values_that_come_and_go_allocate_next_to_nothing() {
+    if cfg!(any(miri, hapax_no_reuse)) {
+        return;
+    }
+    alone(|| {
+        let numbers = Interner::<u64>::new();
+        let rounds = scaled(20_000, 0);
+        let allocated = allocations(|| {
+            for number in 0..rounds as u64 {
+                drop(numbers.intern(number));
+            }
+        });
+        assert!(allocated <= rounds / 10, "{allocated} allocations");
+    });
 }
 
 #[test]

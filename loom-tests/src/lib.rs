@@ -50,12 +50,21 @@ pub fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
 /// A thread of a model.
 pub fn spawn<R: 'static>(f: impl FnOnce() -> R + 'static) -> JoinHandle<R> {
     loom::thread::spawn(move || {
-        // The collector's first pin of a thread registers it. That is the collector's race, not ours.
-        quietly(|| drop(crossbeam_epoch::pin()));
+        quietly(|| {
+            // The collector's first pin of a thread registers it. That is the collector's race, not ours.
+            drop(crossbeam_epoch::pin());
+            begin_thread();
+        });
         let result = f();
         quietly(end_thread);
         result
     })
+}
+
+/// What a thread does before it counts its first entry.
+fn begin_thread() {
+    #[cfg(loom)]
+    hapax::model::begin_thread();
 }
 
 /// What thread exit does to the memory that a thread has retired.

@@ -105,56 +105,78 @@ impl<T: ?Sized + Payload> LazyTable<T> {
     }
 
     /// The live entry with a hash that is accepted, if the first one with that hash is: what nearly every hit
-    /// comes to. `None` means nothing: then search.
+    /// comes to. Otherwise it means nothing: then search, with the pin that comes back.
     #[inline]
-    pub(crate) fn glance(&self, hash: u64, accept: impl FnOnce(&Ref<T>) -> bool) -> Option<Ref<T>> {
-        let table = self.get()?;
-        let entry = {
-            let guard = pin();
-            let node = table.glance(key_of_hash(hash), &guard)?;
-            match node.count.take() {
-                Found::Dead => return None,
-                // SAFETY: we have taken a count, and the table's nodes are of type `T`.
-                found => (unsafe { Ref::from_counted(node.as_ptr()) }, found),
-            }
+    pub(crate) fn glance(
+        &self,
+        hash: u64,
+        accept: impl FnOnce(&Ref<T>) -> bool,
+    ) -> Result<Ref<T>, Guard> {
+        let guard = pin();
+        let Some(table) = self.get() else {
+            return Err(guard);
         };
-        match entry {
-            (entry, Found::Live) if accept(&entry) => Some(entry),
-            _ => None,
+        let Some(node) = table.glance(key_of_hash(hash), &guard) else {
+            return Err(guard);
+        };
+        let found = node.count.take();
+        if found == Found::Dead {
+            return Err(guard);
+        }
+        // SAFETY: we have taken a count, and the table's nodes are of type `T`.
+        let entry = unsafe { Ref::from_counted(node.as_ptr()) };
+        drop(guard);
+        if found == Found::Live && accept(&entry) {
+            Ok(entry)
+        } else {
+            drop(entry);
+            Err(pin())
         }
     }
 
     /// The live entry with a hash that is accepted.
     #[inline]
     pub(crate) fn find(&self, hash: u64, accept: impl Fn(&Ref<T>) -> bool) -> Option<Ref<T>> {
-        self.glance(hash, &accept)
-            .or_else(|| self.find_slow(hash, &accept))
+        match self.glance(hash, &accept) {
+            Ok(entry) => Some(entry),
+            Err(guard) => self.find_slow(hash, guard, &accept),
+        }
     }
 
     #[inline(never)]
-    fn find_slow(&self, hash: u64, accept: &impl Fn(&Ref<T>) -> bool) -> Option<Ref<T>> {
-        self.search(hash, |entry, found| found == Found::Live && accept(entry))
+    fn find_slow(
+        &self,
+        hash: u64,
+        guard: Guard,
+        accept: &impl Fn(&Ref<T>) -> bool,
+    ) -> Option<Ref<T>> {
+        self.search(hash, guard, |entry, found| {
+            found == Found::Live && accept(entry)
+        })
     }
 
     /// Shows the visitor the entries with a hash, and returns the one that it accepts.
     ///
-    /// The visitor runs without a pin of ours, and may run user code. A count is held on what it sees.
+    /// The visitor runs without a pin, and may run user code. A count is held on what it sees.
     #[inline]
     pub(crate) fn search(
         &self,
         hash: u64,
+        mut guard: Guard,
         mut accept: impl FnMut(&Ref<T>, Found) -> bool,
     ) -> Option<Ref<T>> {
         let table = self.get()?;
         let key = key_of_hash(hash);
         let mut held = None;
         loop {
-            let (entry, found) = table.next_entry(key, held.as_ref(), &pin()).ok()?;
+            let (entry, found) = table.next_entry(key, held.as_ref(), &guard).ok()?;
+            drop(guard);
             if accept(&entry, found) {
                 drop(held);
                 return Some(entry);
             }
             held = Some(entry);
+            guard = pin();
         }
     }
 
@@ -166,6 +188,7 @@ impl<T: ?Sized + Payload> LazyTable<T> {
     pub(crate) fn search_or_insert<V>(
         &self,
         hash: u64,
+        mut guard: Guard,
         seed: V,
         mut accept: impl FnMut(&Pending<V, T>, &Ref<T>, Found) -> bool,
         unpinned: bool,
@@ -177,7 +200,6 @@ impl<T: ?Sized + Payload> LazyTable<T> {
         let mut make = Some(make);
         let mut pending = Pending::Seed(seed);
         loop {
-            let guard = pin();
             let mut end = match table.next_entry(key, held.as_ref(), &guard) {
                 Err(end) => end,
                 Ok((entry, found)) => {
@@ -187,6 +209,7 @@ impl<T: ?Sized + Payload> LazyTable<T> {
                         return Outcome::Met(entry, found, pending);
                     }
                     held = Some(entry);
+                    guard = pin();
                     continue;
                 }
             };
@@ -199,6 +222,7 @@ impl<T: ?Sized + Payload> LazyTable<T> {
                         // Then look again, from where we were.
                         drop(guard);
                         pending = Pending::Node(make(seed, seat));
+                        guard = pin();
                         continue;
                     }
                     make(seed, seat)

@@ -20,6 +20,7 @@
 use std::ptr::NonNull;
 
 use super::node::{Node, NodeRef};
+use super::prefetch::prefetch;
 use super::primitive::{AtomicPtr, Ordering, Zeroed, fetch_and, fetch_or};
 
 const MARK: usize = 1;
@@ -92,6 +93,12 @@ impl Link {
     /// Whether this leads to the node at that address.
     pub(super) fn leads_to(self, node: *const Node) -> bool {
         self.is_node() && std::ptr::eq(self.pointer().cast(), node)
+    }
+
+    /// Asks for the item that this leads to.
+    #[inline]
+    pub(super) fn prefetch(self) {
+        prefetch(self.pointer());
     }
 
     /// The item that this leads to.

@@ -4,7 +4,7 @@
 //!
 //! In order: no value is used after its end, and none is kept beyond it. Nobody waits for anybody. A hit
 //! costs one shared write, the count's, and allocates nothing. A value that comes and goes costs few
-//! read-modify-writes. Growing moves nothing. Given up for this: the table doesn't shrink under sharing, and
+//! read-modify-writes, and lies where another one lay before. Growing moves nothing. Given up for this: the table doesn't shrink under sharing, and
 //! the memory of dead nodes waits for pinned readers.
 //!
 //! # Layout
@@ -33,7 +33,9 @@
 //! | `teardown.rs` | taking a table apart, and giving it back |
 //! | `side.rs`, `hook.rs` | weak handles and callbacks; the drop hook |
 //! | `retire.rs`, `pool.rs` | when memory is used again: nodes, tables |
-//! | `key.rs`, `counter.rs` | order keys; the number of entries |
+//! | `key.rs` | order keys |
+//! | `counter.rs`, `slot.rs` | the number of entries; a number for each thread |
+//! | `prefetch.rs` | asking for memory ahead |
 //! | `primitive/` | the only switch between `std`, loom and shuttle |
 //!
 //! The **order key** of a value is its hash times an odd constant: a bijection, so that equal keys mean equal
@@ -139,7 +141,8 @@
 //! | | `detach` AcqRel | | that the node is unlinked; all uses of its value |
 //! | `owner` | `install_side` Release | Acquire | the filled side record |
 //! | `level` | `end_shrink` Release | Acquire | that deeper words are gone |
-//! | segment | `install` Release | Acquire | zeroed words |
+//! | segment | `install` Release | Acquire | zeroed words; zeroed places of a counter |
+//! | slots taken | `give_back` Release | `take` Acquire | what the slot's last owner counted |
 //! | `callbacks` | `push` Release | swap, Acquire | the callback's record |
 //! | batch state | swaps AcqRel | `poll` Acquire | what the other one did with the batch |
 //! | `LazyTable::table` | `make` Release | Acquire | the table |
@@ -191,10 +194,12 @@ mod link;
 mod node;
 mod panics;
 mod pool;
+mod prefetch;
 pub(crate) mod primitive;
 mod reference;
 mod retire;
 mod side;
+mod slot;
 mod splice;
 mod teardown;
 mod walk;
@@ -217,6 +222,8 @@ pub(crate) use reference::Ref;
 pub(crate) use retire::end_thread;
 pub(crate) use retire::{Guard, flush, pin};
 pub(crate) use side::{Registration, SideRef};
+#[cfg(loom)]
+pub(crate) use slot::begin_thread;
 
 /// The number of entries from which on a table with so many bucket words grows.
 ///

@@ -22,6 +22,7 @@ use super::count::AtomicCount;
 use super::key::hash_of_key;
 use super::link::{AtomicLink, Link};
 use super::primitive::{AtomicPtr, Liveness, Ordering};
+use super::retire;
 use super::side::Side;
 
 /// The header of a node. Its address is the identity of the value.
@@ -430,13 +431,14 @@ impl<T: ?Sized + Payload> Drop for NewNode<T> {
     }
 }
 
-/// Allocates a node and writes its header.
+/// Finds memory for a node and writes its header.
 fn allocate(seat: Seat, layout: Layout) -> NonNull<Node> {
-    // SAFETY: every layout has room for the header, so its size isn't zero.
-    let Some(node) = NonNull::new(unsafe { std::alloc::alloc(layout) }.cast::<Node>()) else {
-        std::alloc::handle_alloc_error(layout)
-    };
-    // SAFETY: fresh memory, aligned for and large enough for the header.
+    let node = retire::spare(layout).unwrap_or_else(|| {
+        // SAFETY: every layout has room for the header, so its size isn't zero.
+        NonNull::new(unsafe { std::alloc::alloc(layout) }.cast())
+            .unwrap_or_else(|| std::alloc::handle_alloc_error(layout))
+    });
+    // SAFETY: memory of nobody else's, aligned for and large enough for the header.
     unsafe { node.write(Node::new(seat.key, seat.table)) };
     node
 }

@@ -3,8 +3,10 @@
 //! A node that is unlinked may still be read by threads that were pinned before. Its memory waits for
 //! them. Nodes don't wait one by one: a thread collects what it retires in a *batch*, and a full batch
 //! is handed to the collector with one deferred function. That function frees nothing if it can help it.
-//! It flips the batch to READY, and the thread that retired the nodes frees them the next time it seals
-//! a batch: an allocator that frees where it allocated needs no locks for it.
+//! It flips the batch to READY, and the thread that retired the nodes gets them back the next time it seals
+//! a batch. They are *spare* then: its next values of that size lie in them, without a call of the allocator.
+//! Those that are still spare when others come are freed, by the thread that allocated them more often than
+//! not, for which an allocator needs no locks.
 //!
 //! The life of a batch, after it was sealed:
 //!
@@ -13,14 +15,14 @@
 //! WAITING  | pins may still see its nodes              | the deferred function: to READY, or to FREED
 //!          |                                           |   if the owner leaves several lying about;
 //!          |                                           | the owner's exit: to ORPHANED
-//! READY    | nobody sees its nodes                     | the owner, which frees them
+//! READY    | nobody sees its nodes                     | the owner: they are spare now
 //! FREED    | its nodes are freed, its shell isn't      | the owner, which uses the shell again
 //! ORPHANED | as WAITING, but its owner is gone         | the deferred function, which frees all
 //! ```
 //!
 //! The deferred function and the owner's exit each swap the state; whoever comes second frees.
-//! What a thread keeps: one open batch and at most two that are READY, each of at most 64 nodes and 40 KiB.
-//! `flush` gives back those of the calling thread. A large node doesn't wait in a batch.
+//! What a thread keeps: one open batch, at most two that are READY, and the spare nodes of one, each of at most
+//! 64 nodes and 40 KiB. `flush` gives back those of the calling thread. A large node doesn't wait in a batch.
 
 use std::alloc::Layout;
 use std::cell::RefCell;
@@ -50,6 +52,9 @@ const LARGE: usize = 8 << 10;
 
 /// READY batches that may wait for their owner.
 const READY_BATCHES: usize = if cfg!(loom) { 1 } else { 2 };
+
+/// Whether memory is used again without the allocator, which is what checkers know it by.
+const REUSE: bool = !cfg!(any(loom, shuttle, miri, hapax_no_reuse));
 
 /// A pin: what was reachable at any moment of its life stays readable.
 #[derive(Debug)]
@@ -206,7 +211,7 @@ impl Sealed {
         }
     }
 
-    /// Takes the batch back if its grace period is over, with its nodes freed.
+    /// Takes the batch back if its grace period is over. Nobody sees the nodes that are still in it.
     ///
     /// # Safety
     ///
@@ -219,10 +224,8 @@ impl Sealed {
             WAITING => None,
             READY => {
                 // SAFETY: READY gives the batch to its owner.
-                let mut batch = unsafe { Box::from_raw(self.0.as_ptr()) };
+                let batch = unsafe { Box::from_raw(self.0.as_ptr()) };
                 batch.ready.fetch_sub(1, Ordering::Relaxed);
-                // SAFETY: the grace period is over.
-                unsafe { free_all(&mut batch.nodes) };
                 Some(batch)
             }
             // SAFETY: FREED gives the batch to its owner.
@@ -260,6 +263,8 @@ impl Sealed {
 struct Retirement {
     open: Option<Box<Batch>>,
     sealed: VecDeque<Sealed>,
+    /// Memory for new nodes. Invariant: nobody can reach it.
+    spare: Vec<Retired>,
     /// READY batches of this thread.
     ready: Option<Arc<AtomicUsize>>,
 }
@@ -268,6 +273,7 @@ local! {
     static RETIREMENT: RefCell<Retirement> = RefCell::new(Retirement {
         open: None,
         sealed: VecDeque::new(),
+        spare: Vec::new(),
         ready: None,
     })
 }
@@ -312,7 +318,7 @@ impl Retirement {
         guard.flush();
     }
 
-    /// Frees the oldest batches, if their time has come.
+    /// Takes the oldest batches back, if their time has come, and frees what was spare before.
     fn collect(&mut self) {
         while let Some(&oldest) = self.sealed.front() {
             // SAFETY: this is the owner, and forgets what it gets.
@@ -320,6 +326,11 @@ impl Retirement {
                 break;
             };
             self.sealed.pop_front();
+            if REUSE {
+                mem::swap(&mut self.spare, &mut shell.nodes);
+            }
+            // SAFETY: nobody sees the nodes, neither those that came nor those that were spare.
+            unsafe { free_all(&mut shell.nodes) };
             if self.open.is_none() {
                 // Relaxed: nobody else knows the batch.
                 shell.state.store(WAITING, Ordering::Relaxed);
@@ -329,10 +340,17 @@ impl Retirement {
         }
     }
 
+    /// Frees the spare nodes.
+    fn free_spare(&mut self) {
+        // SAFETY: by the invariant.
+        unsafe { free_all(&mut self.spare) };
+    }
+
     /// Leaves everything to the collector.
     fn end(&mut self) {
         self.seal();
         self.collect();
+        self.free_spare();
         self.open = None;
         for batch in mem::take(&mut self.sealed) {
             // SAFETY: this is the owner, and forgets it.
@@ -354,6 +372,17 @@ impl Drop for Retirement {
 #[cfg(loom)]
 pub(crate) fn end_thread() {
     with_retirement(Retirement::end);
+    super::slot::give_back();
+}
+
+/// Memory that a node of this thread has left behind, if it has just this layout.
+pub(super) fn spare(layout: Layout) -> Option<NonNull<Node>> {
+    if !REUSE {
+        return None;
+    }
+    let mut spare = None;
+    with_retirement(|mine| spare = mine.spare.pop_if(|retired| retired.layout == layout));
+    spare.map(|retired| retired.node)
 }
 
 /// Gives the memory of a dead node back once no pin can see it.
@@ -390,5 +419,8 @@ pub(crate) fn flush() {
     for _ in 0..3 {
         pin().flush();
     }
-    with_retirement(Retirement::collect);
+    with_retirement(|mine| {
+        mine.collect();
+        mine.free_spare();
+    });
 }

@@ -5,8 +5,11 @@
 //! cursor: the words of a new level are all linked long before the next level is due, and a table that
 //! stopped growing soon has all its shortcuts.
 
+use std::ops::Range;
+
 use super::Table;
 use super::buckets::{INLINE_WORDS, Segment};
+use super::link::Target;
 use super::primitive::{AtomicUsize, Ordering};
 use super::retire::{Guard, pin};
 use super::walk::Walk;
@@ -29,7 +32,7 @@ impl Spliced {
     }
 
     /// Claims the next few indices below `end`.
-    fn claim(&self, end: usize) -> Option<std::ops::Range<usize>> {
+    fn claim(&self, end: usize) -> Option<Range<usize>> {
         // Relaxed throughout: the number only hands out work; each word has its own claim.
         let mut first = self.0.load(Ordering::Relaxed);
         while first < end {
@@ -65,8 +68,36 @@ impl Table {
     #[cold]
     pub(super) fn splice_ahead(&self, guard: &Guard) {
         if let Some(indices) = self.spliced.claim(self.buckets.level().words()) {
+            self.prefetch_ways(indices.clone(), guard);
             for index in indices {
                 self.splice(index, guard);
+            }
+        }
+    }
+
+    /// Asks for the nodes that the walks to some words will pass, so that they are on their way side by side.
+    fn prefetch_ways(&self, indices: Range<usize>, _guard: &Guard) {
+        if cfg!(loom) {
+            // It changes nothing, and each of its loads would be explored.
+            return;
+        }
+        let mut ways = [const { None }; STRIDE];
+        for (way, index) in ways.iter_mut().zip(indices) {
+            *way = self.buckets.indexed(index).map(|(_, order)| {
+                let start = self.buckets.start(order, self.buckets.level());
+                start.link.prefetch();
+                (order, start.link)
+            });
+        }
+        for _ in 0..2 {
+            for (order, link) in ways.iter_mut().flatten() {
+                // SAFETY: read with Acquire from a holder that was reached under the pin.
+                if let Target::Node(node) = unsafe { link.target() }
+                    && node.key < *order
+                {
+                    *link = node.get().next.load();
+                    link.prefetch();
+                }
             }
         }
     }

@@ -1,0 +1,99 @@
+//! A small number for each thread, which no other thread has at the same time.
+//!
+//! What threads write apart from each other lies in arrays with one place for each number. Whoever has the number
+//! owns the place, and writes it without a read-modify-write. A thread takes the least free number when it first
+//! needs one, and gives it back when it ends; its next owner goes on from what was written there. There are only
+//! so many numbers: threads that get none, and those that are ending, share one place.
+
+use std::cell::Cell;
+
+use super::primitive::{AtomicU64, Ordering, global, local};
+
+/// How many threads can have a number at the same time.
+pub(super) const SLOTS: usize = if cfg!(loom) {
+    2
+} else if cfg!(shuttle) {
+    4
+} else {
+    64
+};
+
+/// No number yet.
+const UNKNOWN: usize = usize::MAX;
+/// No number any more, or none was left.
+const NONE: usize = usize::MAX - 1;
+
+// A bit for each number that somebody has.
+global! { fn taken() -> AtomicU64 = AtomicU64::new(0) }
+
+// Without a destructor, so that it works while thread-locals are destroyed.
+local! { static SLOT: Cell<usize> = Cell::new(UNKNOWN) }
+
+/// Gives the number back when the thread ends. loom's threads do that by `end_thread`.
+#[cfg(not(loom))]
+struct Return;
+
+#[cfg(not(loom))]
+impl Drop for Return {
+    fn drop(&mut self) {
+        give_back();
+    }
+}
+
+#[cfg(not(loom))]
+local! { static RETURN: Return = Return }
+
+/// The number of the calling thread.
+#[inline]
+pub(super) fn slot() -> Option<usize> {
+    match SLOT.with(Cell::get) {
+        known if known < SLOTS => Some(known),
+        UNKNOWN => take(),
+        _ => None,
+    }
+}
+
+#[cold]
+fn take() -> Option<usize> {
+    SLOT.with(|slot| slot.set(NONE));
+    // While thread-locals are destroyed, nobody would give it back.
+    #[cfg(not(loom))]
+    RETURN.try_with(|_| ()).ok()?;
+    // Relaxed: the compare-exchange decides.
+    let mut seen = taken().load(Ordering::Relaxed);
+    loop {
+        let free = seen.trailing_ones() as usize;
+        if free >= SLOTS {
+            return None;
+        }
+        // Acquire: pairs with the Release in `give_back`; what the number's last owner wrote is where this one
+        // goes on. Relaxed on failure: the value is only compared.
+        match taken().compare_exchange_weak(
+            seen,
+            seen | 1 << free,
+            Ordering::Acquire,
+            Ordering::Relaxed,
+        ) {
+            Ok(_) => {
+                SLOT.with(|slot| slot.set(free));
+                return Some(free);
+            }
+            Err(now) => seen = now,
+        }
+    }
+}
+
+/// Takes a number before there is a need.
+#[cfg(loom)]
+pub(crate) fn begin_thread() {
+    slot();
+}
+
+/// Gives the number of the calling thread back.
+pub(super) fn give_back() {
+    let number = SLOT.with(|slot| slot.replace(NONE));
+    if number < SLOTS {
+        // Release: pairs with the Acquire in `take`.
+        taken().fetch_and(!(1 << number), Ordering::Release);
+    }
+}
