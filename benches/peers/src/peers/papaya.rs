@@ -1,14 +1,16 @@
 //! `papaya::HashMap` with `Weak` values, which take themselves out when they die.
 //!
-//! A hit is `get` with the borrowed string, which takes no lock and allocates nothing. A miss goes through
-//! `compute`, which its documentation names in place of std's entries ("Atomic Operations"). The key and the
-//! value share one string. The hasher is foldhash, as hapax has it. One pin serves for a whole call, as its
-//! documentation encourages, but not for several: a thread that stays pinned holds back the memory of all.
+//! A hit is `get` with the borrowed string, which takes no lock and allocates nothing. A miss is `try_insert`, one
+//! of the atomic operations that its documentation names in place of std's entries. `compute`, which it names as
+//! well, would need no loop here, but tables that `compute` has filled have long probe sequences (0.2.5): every
+//! look-up would take several times as long. The key and the value share one string. The hasher is foldhash, as
+//! hapax has it. One pin serves for a whole call, as its documentation encourages, but not for several: a thread
+//! that stays pinned holds back the memory of all.
 
 use std::sync::{Arc, LazyLock, Weak};
 
 use foldhash::fast::RandomState;
-use papaya::{Compute, HashMap, Operation};
+use papaya::HashMap;
 
 use super::Peer;
 
@@ -23,11 +25,15 @@ pub struct Shared {
 
 impl Drop for Shared {
     fn drop(&mut self) {
-        // Another thread may have put a live one in its place; that is no error.
-        let _ = TABLE
-            .pin()
-            .remove_if(&*self.text, |_, shared| shared.strong_count() == 0);
+        remove_dead(&self.text);
     }
+}
+
+/// Leaves the live one alone that another thread may have put in its place.
+fn remove_dead(text: &str) {
+    let _ = TABLE
+        .pin()
+        .remove_if(text, |_, shared| shared.strong_count() == 0);
 }
 
 impl Peer for Papaya {
@@ -47,15 +53,17 @@ impl Peer for Papaya {
         }
         let text: Arc<str> = Arc::from(text);
         let new = Arc::new(Shared { text: text.clone() });
-        let done = table.compute(text, |entry| {
-            match entry.and_then(|(_, shared)| shared.upgrade()) {
-                Some(shared) => Operation::Abort(shared),
-                None => Operation::Insert(Arc::downgrade(&new)),
+        loop {
+            match table.try_insert(text.clone(), Arc::downgrade(&new)) {
+                Ok(_) => return new,
+                Err(taken) => {
+                    if let Some(shared) = taken.current.upgrade() {
+                        return shared;
+                    }
+                }
             }
-        });
-        match done {
-            Compute::Aborted(shared) => shared,
-            _ => new,
+            // That one has just died, and its thread is about to do the same.
+            remove_dead(&text);
         }
     }
 
