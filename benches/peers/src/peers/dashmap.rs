@@ -30,7 +30,7 @@ impl Drop for Shared {
 impl Peer for Dashmap {
     type Handle = Arc<Shared>;
 
-    const NAME: &'static str = "dashmap + Weak";
+    const NAME: &'static str = "dashmap+weak";
     const PACKAGE: &'static str = "dashmap";
 
     fn open() -> Self {

@@ -39,7 +39,7 @@ fn remove_dead(text: &str) {
 impl Peer for Papaya {
     type Handle = Arc<Shared>;
 
-    const NAME: &'static str = "papaya + Weak";
+    const NAME: &'static str = "papaya+weak";
     const PACKAGE: &'static str = "papaya";
 
     fn open() -> Self {

@@ -32,7 +32,7 @@ impl Drop for Shared {
 impl Peer for SccIndex {
     type Handle = Arc<Shared>;
 
-    const NAME: &'static str = "scc index + Weak";
+    const NAME: &'static str = "scc-index+weak";
     const PACKAGE: &'static str = "scc";
 
     fn open() -> Self {

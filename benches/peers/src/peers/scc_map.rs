@@ -31,7 +31,7 @@ impl Drop for Shared {
 impl Peer for SccMap {
     type Handle = Arc<Shared>;
 
-    const NAME: &'static str = "scc map + Weak";
+    const NAME: &'static str = "scc-map+weak";
     const PACKAGE: &'static str = "scc";
 
     fn open() -> Self {

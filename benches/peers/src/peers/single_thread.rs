@@ -42,7 +42,7 @@ impl Drop for Handle {
 impl Peer for SingleThread {
     type Handle = Handle;
 
-    const NAME: &'static str = "one thread, Rc";
+    const NAME: &'static str = "single-thread";
     const KIND: Kind = Kind::Floor;
     const PACKAGE: &'static str = "hashbrown";
 
