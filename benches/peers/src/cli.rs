@@ -10,6 +10,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::peers::{self, Entry};
 use crate::rows::Row;
+use crate::{contestants, machine};
 
 /// Compares hapax with other weak interners
 #[derive(Parser)]
@@ -38,8 +39,9 @@ pub struct Comparison {
     #[arg(long, value_delimiter = ',', value_name = "NUMBER,…")]
     pub threads: Vec<NonZeroUsize>,
     /// Measure these peers only
-    #[arg(long, value_delimiter = ',', value_name = "PEER,…", value_parser = peer())]
-    pub peers: Vec<Entry>,
+    #[arg(long, value_delimiter = ',', value_name = "PEER,…",
+        value_parser = PossibleValuesParser::new(contestants::names()))]
+    pub peers: Vec<String>,
     /// Samples of each figure
     #[arg(long, value_name = "NUMBER", default_value = "11")]
     pub rounds: NonZeroUsize,
@@ -62,18 +64,9 @@ impl Comparison {
 
     pub fn threads(&self) -> Vec<usize> {
         if self.threads.is_empty() {
-            let cores = std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
-            doubled_up_to(cores)
+            doubled_up_to(machine::cores())
         } else {
             self.threads.iter().map(|threads| threads.get()).collect()
-        }
-    }
-
-    pub fn peers(&self) -> Vec<Entry> {
-        if self.peers.is_empty() {
-            peers::ALL.to_vec()
-        } else {
-            self.peers.clone()
         }
     }
 
@@ -124,4 +117,38 @@ pub fn take(sample: &Sample) -> Result<()> {
 fn peer() -> impl TypedValueParser<Value = Entry> {
     PossibleValuesParser::new(peers::ALL.iter().map(|peer| peer.name))
         .map(|name| *peers::find(&name).expect("the parser knows the names"))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory, Parser};
+
+    use super::{Arguments, doubled_up_to};
+
+    #[test]
+    fn the_command_line_is_sound() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn lists_are_separated_by_commas() {
+        let arguments = [
+            "peers",
+            "--rows",
+            "hit,clone+drop",
+            "--peers",
+            "hapax,papaya+weak",
+        ];
+        let comparison = Arguments::parse_from(arguments).comparison;
+        assert_eq!(comparison.rows().len(), 2);
+        assert_eq!(comparison.peers, ["hapax", "papaya+weak"]);
+    }
+
+    #[test]
+    fn all_cores_are_used_in_the_end() {
+        assert_eq!(doubled_up_to(1), [1]);
+        assert_eq!(doubled_up_to(2), [1, 2]);
+        assert_eq!(doubled_up_to(6), [1, 2, 4, 6]);
+        assert_eq!(doubled_up_to(8), [1, 2, 4, 8]);
+    }
 }

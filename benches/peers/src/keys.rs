@@ -81,3 +81,48 @@ pub fn zipf(count: usize, source: Source) -> Vec<u32> {
         .map(|_| ranked[ranks.sample(&mut random) as usize - 1])
         .collect()
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::{Keys, LENGTH, Source, uniform, zipf};
+
+    const OWN: Source = Source {
+        round: 3,
+        stream: 1,
+    };
+
+    #[test]
+    fn no_two_keys_are_alike() {
+        let others = Keys::new(1000, Source { stream: 2, ..OWN });
+        let keys = Keys::new(1000, OWN);
+        let all: BTreeSet<&str> = (0..1000)
+            .flat_map(|key| [keys.get(key), others.get(key)])
+            .collect();
+        assert_eq!(all.len(), 2000);
+        assert!(all.iter().all(|key| key.len() == LENGTH));
+    }
+
+    /// How often the most frequent one, and the hundredth, are among a thousand.
+    fn shares(choices: &[u32]) -> (usize, usize) {
+        let mut counts = vec![0; 10_000];
+        choices
+            .iter()
+            .for_each(|&choice| counts[choice as usize] += 1);
+        counts.sort_unstable_by(|a, b| b.cmp(a));
+        (
+            counts[0] * 1000 / choices.len(),
+            counts[99] * 1000 / choices.len(),
+        )
+    }
+
+    #[test]
+    fn choices_are_distributed_as_they_say() {
+        assert_eq!(shares(&uniform(10_000, 1_000_000, OWN)), (0, 0));
+        // The sum of n^-0.99 up to 10 000 is 10.2.
+        let (first, hundredth) = shares(&zipf(10_000, OWN));
+        assert!((93..=103).contains(&first), "{first}");
+        assert!((0..=2).contains(&hundredth), "{hundredth}");
+    }
+}

@@ -4,6 +4,7 @@
 //! table per process that can't be emptied, and so that no peer works in memory that another has torn up.
 
 mod cli;
+mod contestants;
 mod keys;
 mod machine;
 mod peers;
@@ -25,9 +26,26 @@ fn main() -> Result<()> {
         return cli::take(&sample);
     }
     let comparison = arguments.comparison;
-    let machine = machine::describe()?;
-    let samples = run::compare(&comparison)?;
-    let results = results::summarise(&samples);
+    results::check(&comparison.csv)?;
+    let contestants = contestants::prepare(&comparison.peers)?;
+    let before = machine::busy();
+    if before > 10.0 {
+        eprintln!("others use {before:.0} % of this machine: don't trust the figures");
+    }
+    let samples = run::compare(&comparison, &contestants)?;
+    let after = machine::busy();
+
+    let mut machine = machine::describe();
+    machine.push((
+        "used by others before and after",
+        format!("{before:.0} % and {after:.0} %"),
+    ));
+    machine.extend(
+        contestants
+            .iter()
+            .map(|peer| (peer.name, peer.version.clone())),
+    );
+    let results = results::summarise(&contestants, &samples);
     print!("{}", report::markdown(&machine, &results));
     results::save(&comparison.csv, &machine, &results)
 }

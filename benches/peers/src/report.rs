@@ -14,9 +14,9 @@ use crate::rows::Row;
 pub fn markdown(machine: &Machine, figures: &[Figure]) -> String {
     let facts: Vec<_> = machine
         .iter()
-        .map(|(fact, value)| format!("{fact} {value}"))
+        .map(|(fact, value)| format!("{fact}: {value}"))
         .collect();
-    let mut text = format!("{}\n", facts.join(", "));
+    let mut text = format!("{}\n", facts.join("; "));
     let mut counts: Vec<_> = figures.iter().map(|figure| figure.threads).collect();
     counts.dedup();
     for threads in counts {
@@ -33,6 +33,7 @@ pub fn markdown(machine: &Machine, figures: &[Figure]) -> String {
         )
         .expect("a string takes everything");
     }
+    text += "\n▲: longer than some rival, by more than the row allows.\n";
     text
 }
 
@@ -97,5 +98,44 @@ fn ratio(figures: &[Figure], ours: &Figure) -> String {
         format!("**{ratio:.2} ▲**")
     } else {
         format!("{ratio:.2}")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ratio;
+    use crate::peers::Kind;
+    use crate::results::tests::figure;
+    use crate::rows::Row;
+
+    /// What is shown if hapax takes so much of the rival's time.
+    fn shown(row: Row, rival: &'static str, part: f64) -> String {
+        let mut ours = figure(row, "hapax", Kind::Ours, part);
+        ours.ratio = Some(part);
+        ratio(&[ours.clone(), figure(row, rival, Kind::Rival, 1.0)], &ours)
+    }
+
+    #[test]
+    fn what_takes_too_long_is_marked() {
+        assert_eq!(shown(Row::Hit, "string_cache", 1.0), "1.00");
+        assert_eq!(shown(Row::Hit, "string_cache", 1.01), "**1.01 ▲**");
+        assert_eq!(shown(Row::CloneDrop, "internment", 1.05), "1.05");
+        assert_eq!(shown(Row::CloneDrop, "internment", 1.06), "**1.06 ▲**");
+        assert_eq!(shown(Row::Churn, "string_cache", 1.25), "1.25");
+        assert_eq!(shown(Row::Churn, "string_cache", 1.26), "**1.26 ▲**");
+        assert_eq!(shown(Row::Churn, "internment", 1.2), "**1.20 ▲**");
+        assert_eq!(shown(Row::Churn100k, "string_cache", 1.2), "**1.20 ▲**");
+    }
+
+    #[test]
+    fn the_best_rival_does_not_hide_another_one() {
+        let mut ours = figure(Row::Churn, "hapax", Kind::Ours, 1.2);
+        ours.ratio = Some(1.2);
+        let figures = [
+            ours.clone(),
+            figure(Row::Churn, "string_cache", Kind::Rival, 1.0),
+            figure(Row::Churn, "internment", Kind::Rival, 1.1),
+        ];
+        assert_eq!(ratio(&figures, &ours), "**1.20 ▲**");
     }
 }

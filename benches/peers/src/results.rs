@@ -1,10 +1,12 @@
 //! What comes out: a summary of each figure, its ratio to the best rival, and the files that hold them.
 
-use std::path::Path;
+use std::fs::OpenOptions;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde::Serialize;
 
+use crate::contestants::Contestant;
 use crate::machine::Machine;
 use crate::peers::Kind;
 use crate::rows::Row;
@@ -24,15 +26,14 @@ pub struct Figure {
 }
 
 /// By threads, then row, then peer.
-pub fn summarise(samples: &Samples) -> Vec<Figure> {
+pub fn summarise(contestants: &[Contestant], samples: &Samples) -> Vec<Figure> {
     let mut figures: Vec<Figure> = samples
-        .nanoseconds
         .iter()
         .map(|(of, nanoseconds)| Figure {
             row: of.row,
             threads: of.threads,
-            peer: samples.peers[of.peer].name,
-            kind: samples.peers[of.peer].kind,
+            peer: contestants[of.peer].name,
+            kind: contestants[of.peer].kind,
             summary: Summary::of(nanoseconds),
             ratio: None,
         })
@@ -114,11 +115,24 @@ impl From<&Figure> for Line {
     }
 }
 
+/// Finds out now what would go wrong when all samples are taken.
+pub fn check(path: &Path) -> Result<()> {
+    for path in [path, &machine_path(path)] {
+        let open = OpenOptions::new().append(true).create(true).open(path);
+        open.with_context(|| format!("can't write {}", path.display()))?;
+    }
+    Ok(())
+}
+
+fn machine_path(path: &Path) -> PathBuf {
+    path.with_extension("machine.csv")
+}
+
 /// Writes the figures, and beside them the machine: `results.csv` and `results.machine.csv`.
 pub fn save(path: &Path, machine: &Machine, figures: &[Figure]) -> Result<()> {
     write(path, figures.iter().map(Line::from))?;
     let facts = machine.iter().map(|(fact, value)| Fact { fact, value });
-    write(&path.with_extension("machine.csv"), facts)
+    write(&machine_path(path), facts)
 }
 
 #[derive(Serialize)]
@@ -136,4 +150,38 @@ fn write(path: &Path, lines: impl Iterator<Item = impl Serialize>) -> Result<()>
         Ok(file.flush()?)
     };
     all().with_context(|| format!("can't write {}", path.display()))
+}
+
+#[cfg(test)]
+pub mod tests {
+    use super::{Figure, best_rival};
+    use crate::peers::Kind;
+    use crate::rows::Row;
+    use crate::stats::Summary;
+
+    pub fn figure(row: Row, peer: &'static str, kind: Kind, nanoseconds: f64) -> Figure {
+        Figure {
+            row,
+            threads: 1,
+            peer,
+            kind,
+            summary: Summary::of(&[nanoseconds]),
+            ratio: None,
+        }
+    }
+
+    #[test]
+    fn only_rivals_are_the_best_rival() {
+        let figures = [
+            figure(Row::Hit, "hapax", Kind::Ours, 1.0),
+            figure(Row::Hit, "slow", Kind::Rival, 9.0),
+            figure(Row::Hit, "quick", Kind::Rival, 8.0),
+            figure(Row::Hit, "floor", Kind::Floor, 2.0),
+            figure(Row::Hit, "other", Kind::Other, 3.0),
+            figure(Row::Hot, "elsewhere", Kind::Rival, 4.0),
+        ];
+        let best = best_rival(&figures, Row::Hit, 1).map(|best| best.peer);
+        assert_eq!(best, Some("quick"));
+        assert!(best_rival(&figures, Row::Hit, 2).is_none());
+    }
 }

@@ -4,16 +4,15 @@
 //! The peers of a row follow each other at once, and a different one begins in each round.
 
 use std::collections::BTreeMap;
-use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Comparison;
-use crate::peers::Entry;
-use crate::rows::{Figures, Row};
+use crate::contestants::Contestant;
+use crate::rows::Row;
 
-/// What a figure is of. The peer is a number in the list of all peers that were compared.
+/// What a figure is of. The peer is a number in the list of contestants.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Of {
     pub threads: usize,
@@ -21,57 +20,57 @@ pub struct Of {
     pub peer: usize,
 }
 
-/// All samples, and whose they are.
-pub struct Samples {
-    pub peers: Vec<Entry>,
-    pub nanoseconds: BTreeMap<Of, Vec<f64>>,
-}
+/// Nanoseconds per operation, one number for each round.
+pub type Samples = BTreeMap<Of, Vec<f64>>;
 
 /// Runs the whole comparison.
-pub fn compare(comparison: &Comparison) -> Result<Samples> {
-    let peers = comparison.peers();
+pub fn compare(comparison: &Comparison, contestants: &[Contestant]) -> Result<Samples> {
     let rows = comparison.rows();
-    let tasks = tasks(&peers, &rows, &comparison.threads());
-    let length: usize = tasks.iter().map(|task| task.peers.len()).sum();
+    let tasks = tasks(contestants, &rows, &comparison.threads());
+    let count: usize = tasks.iter().map(|task| task.peers.len()).sum();
     ensure!(
-        length > 0,
+        count > 0,
         "none of these peers takes part in these rows with so many threads"
     );
 
-    let bar = ProgressBar::new((length * comparison.rounds()) as u64).with_style(
+    let bar = ProgressBar::new((count * comparison.rounds()) as u64).with_style(
         ProgressStyle::with_template("{bar:30} {pos}/{len} samples, {eta} to go  {msg}")?,
     );
-    let mut nanoseconds: BTreeMap<Of, Vec<f64>> = BTreeMap::new();
+    let mut samples = Samples::new();
     for round in 0..comparison.rounds() {
-        for task in &tasks {
-            let first = round % task.peers.len();
-            for &peer in task.peers[first..].iter().chain(&task.peers[..first]) {
-                let name = peers[peer].name;
-                bar.set_message(format!("{}, {name}", task.row.name()));
-                let figures = sample(name, task, comparison.operations(task.row), round)?;
-                for (row, figure) in figures.into_iter().filter(|(row, _)| rows.contains(row)) {
-                    let threads = task.threads;
-                    nanoseconds
-                        .entry(Of { threads, row, peer })
-                        .or_default()
-                        .push(figure);
+        for &Task {
+            row,
+            threads,
+            ref peers,
+        } in &tasks
+        {
+            let operations = comparison.operations(row);
+            let first = round % peers.len();
+            for &peer in peers[first..].iter().chain(&peers[..first]) {
+                let contestant = &contestants[peer];
+                bar.set_message(format!("{}, {}", row.name(), contestant.name));
+                for (row, figure) in contestant.sample(row, threads, operations, round)? {
+                    if rows.contains(&row) {
+                        let of = Of { threads, row, peer };
+                        samples.entry(of).or_default().push(figure);
+                    }
                 }
                 bar.inc(1);
             }
         }
     }
     bar.finish_and_clear();
-    Ok(Samples { peers, nanoseconds })
+    Ok(samples)
 }
 
-/// A row, perhaps with others that are sampled together with it, and the peers that take part in it.
+/// A row, perhaps with others that are sampled together with it, and the contestants that take part in it.
 struct Task {
     row: Row,
     threads: usize,
     peers: Vec<usize>,
 }
 
-fn tasks(peers: &[Entry], rows: &[Row], threads: &[usize]) -> Vec<Task> {
+fn tasks(contestants: &[Contestant], rows: &[Row], threads: &[usize]) -> Vec<Task> {
     let mut rows: Vec<Row> = rows.iter().map(|row| row.sampled_with()).collect();
     rows.sort_unstable();
     rows.dedup();
@@ -81,32 +80,10 @@ fn tasks(peers: &[Entry], rows: &[Row], threads: &[usize]) -> Vec<Task> {
     all.map(|(row, threads)| Task {
         row,
         threads,
-        peers: (0..peers.len())
-            .filter(|&peer| (peers[peer].takes_part)(row, threads))
+        peers: (0..contestants.len())
+            .filter(|&peer| contestants[peer].takes_part(row, threads))
             .collect(),
     })
     .filter(|task| !task.peers.is_empty())
     .collect()
-}
-
-/// Takes one sample in a process of its own.
-fn sample(peer: &str, task: &Task, operations: usize, round: usize) -> Result<Figures> {
-    let row = task.row.name();
-    let threads = task.threads;
-    let program = std::env::current_exe().context("can't find this program")?;
-    let child = Command::new(program)
-        .args(["sample", "--peer", peer, "--row", &row])
-        .args(["--threads", &threads.to_string()])
-        .args(["--operations", &operations.to_string()])
-        .args(["--round", &round.to_string()])
-        .stderr(Stdio::inherit())
-        .output()
-        .context("can't start a child process")?;
-    ensure!(
-        child.status.success(),
-        "{peer} fails in row {row} with {threads} threads: {}",
-        child.status
-    );
-    serde_json::from_slice(&child.stdout)
-        .with_context(|| format!("{peer} prints no sample in row {row}"))
 }

@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::sync::{Barrier, Mutex};
 
+use clap::ValueEnum;
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
 
 use super::Peer;
 use crate::keys::{Keys, Source};
+use crate::rows::{self, Row};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<std::alloc::System> = &INSTRUMENTED_SYSTEM;
@@ -94,6 +96,22 @@ fn threads_share_instances<P: Peer>() {
     assert!(P::len().is_none_or(|left| left == 0), "{:?}", P::len());
 }
 
+/// A hundredth of each row, after which nothing is left.
+fn each_row_is_measured<P: Peer>() {
+    for &row in Row::value_variants() {
+        for threads in (1..=2).filter(|&threads| P::takes_part(row, threads)) {
+            let figures = rows::sample::<P>(row, threads, row.operations() / 100, 0);
+            assert!(figures.contains_key(&row));
+            assert!(figures.values().all(|&nanoseconds| nanoseconds > 0.0));
+            assert!(
+                P::len().is_none_or(|left| left == 0),
+                "{row:?} leaves {:?}",
+                P::len()
+            );
+        }
+    }
+}
+
 macro_rules! check {
     ($($name:ident: $peer:ty, $threads:literal;)*) => {$(
         #[test]
@@ -105,6 +123,7 @@ macro_rules! check {
             if $threads > 1 {
                 threads_share_instances::<$peer>();
             }
+            each_row_is_measured::<$peer>();
         }
     )*};
 }

@@ -1,0 +1,3 @@
+module hapax/peers/go
+
+go 1.23
