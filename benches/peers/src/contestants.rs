@@ -171,7 +171,12 @@ fn build_guava(target: &Path) -> Result<Vec<OsString>> {
         }
         None => {
             let mut build = Command::new("mvn");
-            build.args(["--quiet", "--batch-mode", "process-classes"]);
+            build.args([
+                "--quiet",
+                "--batch-mode",
+                "-Dstyle.color=never",
+                "process-classes",
+            ]);
             output(build.current_dir(&folder))?;
             vec![folder.join("target/classes"), folder.join("target/lib/*")]
         }

@@ -68,6 +68,11 @@ impl Peer for Dashmap {
     }
 
     #[cfg(test)]
+    fn address(handle: &Arc<Shared>) -> usize {
+        Arc::as_ptr(handle).addr()
+    }
+
+    #[cfg(test)]
     fn len() -> Option<usize> {
         Some(TABLE.len())
     }

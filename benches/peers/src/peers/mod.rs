@@ -59,9 +59,15 @@ pub trait Peer {
         true
     }
 
-    /// The value, whose address says which instance it is.
+    /// The value.
     #[cfg(test)]
     fn text(handle: &Self::Handle) -> &str;
+
+    /// Which instance it is.
+    #[cfg(test)]
+    fn address(handle: &Self::Handle) -> usize {
+        Self::text(handle).as_ptr().addr()
+    }
 
     /// The number of values in the table, where it can be asked.
     #[cfg(test)]

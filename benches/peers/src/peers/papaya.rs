@@ -73,6 +73,11 @@ impl Peer for Papaya {
     }
 
     #[cfg(test)]
+    fn address(handle: &Arc<Shared>) -> usize {
+        Arc::as_ptr(handle).addr()
+    }
+
+    #[cfg(test)]
     fn len() -> Option<usize> {
         Some(TABLE.len())
     }

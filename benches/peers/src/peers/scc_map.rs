@@ -72,6 +72,11 @@ impl Peer for SccMap {
     }
 
     #[cfg(test)]
+    fn address(handle: &Arc<Shared>) -> usize {
+        Arc::as_ptr(handle).addr()
+    }
+
+    #[cfg(test)]
     fn len() -> Option<usize> {
         Some(TABLE.len())
     }

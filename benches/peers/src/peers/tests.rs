@@ -22,20 +22,16 @@ fn keys(stream: u64) -> Keys {
     Keys::new(COUNT, Source { round: 0, stream })
 }
 
-fn address<P: Peer>(handle: &P::Handle) -> usize {
-    P::text(handle).as_ptr().addr()
-}
-
 fn equal_values_have_one_instance<P: Peer>() {
     let peer = P::open();
     let key = String::from("a key that is not inside of it");
     let (first, second) = (peer.intern(&key), peer.intern(&key.clone()));
     assert_eq!(P::text(&first), key);
-    assert_eq!(address::<P>(&first), address::<P>(&second));
-    assert_eq!(address::<P>(&first), address::<P>(&first.clone()));
-    assert_ne!(address::<P>(&first), key.as_ptr().addr());
+    assert_eq!(P::address(&first), P::address(&second));
+    assert_eq!(P::address(&first), P::address(&first.clone()));
+    assert_ne!(P::address(&first), key.as_ptr().addr());
     let other = peer.intern("a key that is not inside of ix");
-    assert_ne!(address::<P>(&first), address::<P>(&other));
+    assert_ne!(P::address(&first), P::address(&other));
 }
 
 fn a_value_lives_as_long_as_a_handle<P: Peer>() {
@@ -43,12 +39,12 @@ fn a_value_lives_as_long_as_a_handle<P: Peer>() {
     let keys = keys(1);
     let there = P::len();
     let first = peer.intern(keys.get(0));
-    let place = address::<P>(&first);
+    let place = P::address(&first);
     let last = first.clone();
     drop(first);
     drop(peer.intern(keys.get(0)));
     assert_eq!(P::text(&last), keys.get(0));
-    assert_eq!(place, address::<P>(&peer.intern(keys.get(0))));
+    assert_eq!(place, P::address(&peer.intern(keys.get(0))));
     assert_eq!(P::len(), there.map(|there| there + 1));
     drop(last);
     assert_eq!(P::len(), there);
@@ -82,7 +78,7 @@ fn threads_share_instances<P: Peer>() {
         barrier.wait();
         let held: Vec<_> = (0..COUNT).map(|key| peer.intern(keys.get(key))).collect();
         barrier.wait();
-        let places: Vec<_> = held.iter().map(address::<P>).collect();
+        let places: Vec<_> = held.iter().map(P::address).collect();
         // Nobody lets go until both have looked.
         barrier.wait();
         places
