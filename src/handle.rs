@@ -83,7 +83,8 @@ impl<T: ?Sized + Internable> Interned<T> {
         this.0.as_ptr()
     }
 
-    /// The number of strong handles, this one included, at some moment during the call.
+    /// The number of strong handles, this one included, at some moment during the call; `usize::MAX` of a value that
+    /// is [immortal](Self::immortalize).
     ///
     /// # Examples
     ///
@@ -173,7 +174,8 @@ impl<T: ?Sized + Internable> Interned<T> {
         ManuallyDrop::new(this).0.as_ptr()
     }
 
-    /// Takes back a handle that was given away.
+    /// Takes back a handle that was given away. It is one of an [immortal](Self::immortalize) value if the value is
+    /// immortal by now.
     ///
     /// # Safety
     ///
@@ -186,8 +188,49 @@ impl<T: ?Sized + Internable> Interned<T> {
     pub unsafe fn from_raw(pointer: *const T) -> Self {
         // SAFETY: the value lies that far behind its node.
         let node = unsafe { pointer.cast::<Node>().byte_sub(T::OFFSET) };
-        // SAFETY: `into_raw` let go of one count on a node, which is never null.
-        Self(unsafe { Ref::from_counted(NonNull::new_unchecked(node.cast_mut())) })
+        // SAFETY: `into_raw` let go of one count on a node, which is never null, or the node is immortal, and can do
+        // with a count too few.
+        let entry = unsafe { Ref::from_counted(NonNull::new_unchecked(node.cast_mut())) };
+        Self(entry.into_untouching())
+    }
+
+    /// Makes the value immortal: it stays in its interner for ever, and its memory is never given back, also when
+    /// the interner is gone.
+    ///
+    /// Hits on it write nothing that threads share, and to clone or drop the handles that come of them, or of this
+    /// one, touches no memory at all. So it is for what all threads use all the time: keywords, common labels. The
+    /// handles that were there before go on counting, and do no harm. No hook or callback will run for the value,
+    /// and [`try_unwrap`](Self::try_unwrap) gives the handle back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Interned, Interner};
+    /// let names = Interner::<str>::new();
+    /// let alpha = Interned::immortalize(names.intern("alpha"));
+    /// assert_eq!(alpha, names.intern("alpha"));
+    /// drop(alpha);
+    /// assert_eq!(names.len(), 1);
+    /// ```
+    #[must_use = "the handles that were there before go on counting"]
+    pub fn immortalize(this: Self) -> Self {
+        Self(this.0.immortalize())
+    }
+
+    /// Whether the value never dies, because somebody has made it [immortal](Self::immortalize).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Interned, Interner};
+    /// let names = Interner::<str>::new();
+    /// let alpha = names.intern("alpha");
+    /// assert!(!Interned::is_immortal(&alpha));
+    /// let immortal = Interned::immortalize(alpha.clone());
+    /// assert!(Interned::is_immortal(&alpha) && Interned::is_immortal(&immortal));
+    /// ```
+    pub fn is_immortal(this: &Self) -> bool {
+        this.0.is_immortal()
     }
 }
 
@@ -453,7 +496,8 @@ impl<T: ?Sized + Internable> WeakInterned<T> {
         unsafe { self.weak.upgrade() }.map(Interned::from_ref)
     }
 
-    /// The number of strong handles at some moment during the call; 0 if the value has died.
+    /// The number of strong handles at some moment during the call; 0 if the value has died, `usize::MAX` if it is
+    /// immortal.
     ///
     /// # Examples
     ///
@@ -502,6 +546,23 @@ mod tests {
     use super::*;
     use crate::Interner;
 
+    #[test]
+    fn hits_and_handles_of_an_immortal_value_leave_its_count_alone() {
+        static NAMES: Interner<str> = Interner::new();
+        let alpha = NAMES.intern_static("alpha");
+        let count = alpha.0.node().peek_count();
+        let weak = Interned::downgrade(&alpha);
+        drop((NAMES.intern("alpha"), NAMES.get("alpha"), alpha.clone()));
+        drop((
+            weak.upgrade(),
+            NAMES.iter().next(),
+            Interned::immortalize(alpha.clone()),
+        ));
+        // SAFETY: what came from `into_raw` is taken back once.
+        drop(unsafe { Interned::from_raw(Interned::into_raw(alpha.clone())) });
+        assert_eq!(alpha.0.node().peek_count(), count);
+    }
+
     /// The abort of a count that has run away, in a process of its own.
     #[test]
     #[cfg_attr(miri, ignore = "starts a process")]
@@ -511,7 +572,7 @@ mod tests {
             let names = Interner::<str>::new();
             let alpha = names.intern("alpha");
             let weak = Interned::downgrade(&alpha);
-            alpha.0.node().poke_handles(1 << 38);
+            alpha.0.node().poke_handles(1 << 36);
             match &way[..] {
                 "clone" => std::mem::forget(alpha.clone()),
                 "intern" => std::mem::forget(names.intern("alpha")),

@@ -109,7 +109,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
                 |pending, entry, found| {
                     wanted(pending, |key| key) == &entry.value().key
                         && match found {
-                            Found::Live | Found::Building => true,
+                            Found::Live | Found::Immortal | Found::Building => true,
                             Found::HeldBack => self.publish(entry),
                             Found::Hidden | Found::Dead => false,
                         }
@@ -180,7 +180,7 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
         let other = self.table.search(hash, pin(), |other, found| {
             other.value().key == *key
                 && match found {
-                    Found::Live => true,
+                    Found::Live | Found::Immortal => true,
                     Found::HeldBack => self.publish(other),
                     Found::Building | Found::Hidden | Found::Dead => false,
                 }

@@ -7,8 +7,8 @@ use std::iter::FusedIterator;
 use equivalent::Equivalent;
 
 use crate::table::primitive::maybe_const_fn;
-use crate::table::{Entries, Found, Guard, Internable, LazyTable, Pending, Ref, pin};
-use crate::{Intern, Interned, MemoryUsage, Pinned, RandomState};
+use crate::table::{Entries, Found, GROUP, Guard, Internable, LazyTable, Pending, Ref, pin};
+use crate::{Intern, InternAll, Interned, MemoryUsage, Pinned, RandomState};
 
 /// A lock-free weak interning cache: one live instance of every equal value.
 ///
@@ -397,9 +397,46 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
         Interned::from_ref(entry)
     }
 
+    /// The first entry with each of at most `GROUP` hashes.
+    pub(crate) fn glance_all(&self, hashes: &[u64]) -> [Option<(Ref<T>, Found)>; GROUP] {
+        self.table.glance_all(hashes)
+    }
+
+    /// The one instance of each value, in order: as [`intern`](Self::intern) of one after the other, but faster where
+    /// the table doesn't fit into the caches. What one look-up waits for, sixteen wait for together.
+    ///
+    /// The iterator takes sixteen values at a time from `values`, and interns them then. It is lazy: what isn't asked
+    /// for isn't interned, but for the rest of the sixteen, whose handles are dropped with the iterator.
+    ///
+    /// # Panics
+    ///
+    /// As `intern`, and if `values` panics. The others of the sixteen are lost with the one that panics, and the
+    /// iterator goes on with those that come after them.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Interned, Interner};
+    /// let names = Interner::<str>::new();
+    /// let words: Vec<Interned<str>> = names.intern_all("to be or not to be".split(' ')).collect();
+    /// assert_eq!((words.len(), names.len()), (6, 4));
+    /// assert_eq!(words[0], words[4]);
+    /// ```
+    pub fn intern_all<I>(&self, values: I) -> InternAll<'_, T, S, I::IntoIter>
+    where
+        I: IntoIterator<Item: Intern<T>>,
+    {
+        InternAll::new(self, None, values.into_iter())
+    }
+
     /// Searches again, and inserts the value if it isn't there.
     #[inline(never)]
-    fn intern_slow<Q: Intern<T>>(&self, hash: u64, guard: Guard, value: Q) -> Interned<T> {
+    pub(crate) fn intern_slow<Q: Intern<T>>(
+        &self,
+        hash: u64,
+        guard: Guard,
+        value: Q,
+    ) -> Interned<T> {
         let outcome = self.table.search_or_insert(
             hash,
             guard,
@@ -409,12 +446,29 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
                     Pending::Seed(value) => value.as_value(),
                     Pending::Node(node) => node.value(),
                 };
-                found == Found::Live && wanted == entry.value()
+                found.is_live() && wanted == entry.value()
             },
             Q::RUNS_USER_CODE,
             Q::into_node,
         );
         Interned::from_ref(outcome.into_entry())
+    }
+
+    /// As [`intern`](Self::intern), of a value that then never dies: see [`Interned::immortalize`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Interned, Interner};
+    /// static NAMES: Interner<str> = Interner::new();
+    ///
+    /// let main = NAMES.intern_static("main");
+    /// assert!(Interned::is_immortal(&main));
+    /// drop(main);
+    /// assert!(NAMES.get("main").is_some());
+    /// ```
+    pub fn intern_static<Q: Intern<T>>(&self, value: Q) -> Interned<T> {
+        Interned::immortalize(self.intern(value))
     }
 
     /// The one instance of what is equivalent to `key`; built on a miss only.
@@ -449,7 +503,7 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
             hash,
             pin(),
             key,
-            |_, entry, found| found == Found::Live && key.equivalent(entry.value()),
+            |_, entry, found| found.is_live() && key.equivalent(entry.value()),
             true,
             |key, seat| {
                 let value = build(key);

@@ -7,7 +7,7 @@ use std::hash::{BuildHasher, Hash};
 use equivalent::Equivalent;
 
 use crate::table::{Guard, Internable, pin};
-use crate::{Intern, Interned, Interner, RandomState};
+use crate::{Intern, InternAll, Interned, Interner, RandomState};
 
 /// A session on an interner, from [`Interner::pin`].
 ///
@@ -50,7 +50,7 @@ impl<'a, T: ?Sized + Internable, S> Pinned<'a, T, S> {
 
     /// Counts a call.
     #[inline]
-    fn renew(&self) -> &'a Interner<T, S> {
+    pub(crate) fn renew(&self) -> &'a Interner<T, S> {
         match self.calls.get() {
             CALLS => self.let_go(),
             calls => self.calls.set(calls + 1),
@@ -96,6 +96,24 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Pinned<'_, T, S> {
     #[inline]
     pub fn intern<Q: Intern<T>>(&self, value: Q) -> Interned<T> {
         self.renew().intern(value)
+    }
+
+    /// As [`Interner::intern_all`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::Interner;
+    /// let names = Interner::<str>::new();
+    /// let pinned = names.pin();
+    /// let handles: Vec<_> = pinned.intern_all(["alpha", "beta"]).collect();
+    /// assert_eq!(names.len(), 2);
+    /// ```
+    pub fn intern_all<I>(&self, values: I) -> InternAll<'_, T, S, I::IntoIter>
+    where
+        I: IntoIterator<Item: Intern<T>>,
+    {
+        InternAll::new(self.interner, Some(self), values.into_iter())
     }
 
     /// As [`Interner::intern_hashed`].

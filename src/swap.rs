@@ -30,19 +30,21 @@ pub struct Pointee {
 }
 
 fn as_ptr<T: ?Sized + Payload>(entry: &Ref<T>) -> *mut Pointee {
-    entry.as_node_ptr().as_ptr().cast()
+    entry.as_tagged().as_ptr().cast()
 }
 
 /// # Safety
 ///
 /// The pointer came from `as_ptr` for a count that the caller hands over.
 unsafe fn from_ptr<T: ?Sized + Payload>(pointer: *const Pointee) -> Ref<T> {
-    // SAFETY: the pointer is a node's, and not null, by the caller's promise.
-    unsafe { Ref::from_counted(NonNull::new_unchecked(pointer.cast_mut().cast())) }
+    // SAFETY: the pointer is a tagged node's, and not null, by the caller's promise.
+    unsafe { Ref::from_tagged(NonNull::new_unchecked(pointer.cast_mut().cast())) }
 }
 
-// SAFETY: the pointer is the node's address, the same for all handles of a value, and not null; a node is
-// aligned to eight bytes. `into_ptr` keeps the count that `from_ptr` takes over.
+// SAFETY: the pointer is the node's address, and not null; a node is aligned to eight bytes, and the tag of an
+// immortal one leaves arc-swap's two bits alone. It is the same for all handles of a value, but for those that don't
+// know yet that it is immortal, which arc-swap takes for handles of another value. `into_ptr` keeps what `from_ptr`
+// takes over.
 unsafe impl<T: ?Sized + Internable> RefCnt for Interned<T> {
     type Base = Pointee;
 

@@ -261,3 +261,28 @@ fn nested_drop_races_intern_of_inner() {
         assert_eq!((nests.len(), ledger.alive()), (0, 0));
     });
 }
+
+/// A thread looks two keys up side by side, while the other one drops the last handles of both.
+///
+/// Would catch: a node that is read without a pin, or is answered without a count.
+#[test]
+fn batch_races_last_drops() {
+    model(2, || {
+        let (values, ledger) = values();
+        let two = [1, 2].map(|key| values.intern(ledger.value(Key::at(key))));
+        let wanted = [1, 2].map(|key| ledger.value(Key::at(key)));
+        race(
+            {
+                let values = values.clone();
+                move || {
+                    for (found, key) in values.intern_all(wanted).zip(1..) {
+                        found.touch();
+                        assert_eq!(found.key, Key::at(key));
+                    }
+                }
+            },
+            move || drop(two),
+        );
+        assert_empty(&values, &ledger);
+    });
+}

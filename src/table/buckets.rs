@@ -23,6 +23,7 @@ use std::ptr::{self, NonNull};
 use crossbeam_utils::CachePadded;
 
 use super::link::{AtomicLink, Link};
+use super::prefetch::prefetch;
 use super::primitive::{AtomicPtr, AtomicU64, Ordering, Zeroed, free_slice, zeroed_slice};
 use super::room;
 
@@ -198,6 +199,15 @@ impl Buckets {
             }
         }
         self.start_at_ancestor(bucket, bits)
+    }
+
+    /// Asks for the word at which a walk towards `key` begins.
+    #[inline]
+    pub(super) fn prefetch_start(&self, key: u64, level: Level) {
+        let bits = level.bits();
+        if let Some(word) = self.word(key >> (64 - bits), bits) {
+            prefetch(word);
+        }
     }
 
     /// Begins further up: clearing the lowest bit of a bucket gives its parent, whose range begins

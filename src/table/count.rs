@@ -8,6 +8,10 @@
 //!  DEAD  DETACHED  HIDDEN  BUILDING  HELD_BACK    strong handles    generation
 //! ```
 //!
+//! An *immortal* entry has 3 * 2^36 handles more than there are. That is far above any real number, and far below the
+//! flags, so that handles which don't know that they needn't count go on counting and do no harm. Those that know
+//! touch the word no more.
+//!
 //! The word is born with one handle. Every combination that occurs (`?`: set or not):
 //!
 //! ```text
@@ -24,6 +28,7 @@
 //! HELD_BACK, HIDDEN      any  | gave way to that entry                    | last release
 //! HIDDEN                 any  | removed: its handles live on, look-ups    | last release
 //!                             |   skip it                                 |
+//! ?                 immortal  | lives for ever                            | -
 //! DETACHED, ?            > 0  | its table is gone: the handles live on by | the release that takes it to
 //!                             |   themselves                              |   zero; it alone closes
 //! DETACHED, ?              0  | no state: that release, or teardown, owns | -
@@ -42,9 +47,15 @@ const GENERATION: u64 = (1 << GENERATION_BITS) - 1;
 /// One strong handle.
 const ONE: u64 = 1 << GENERATION_BITS;
 
-/// A count from here on has run away: handles were leaked in a loop. Half of the room is left, so that
-/// threads that race past the check can't reach the flags.
-const LIMIT: u64 = 1 << 58;
+/// A count from here on has run away: handles were leaked in a loop. As much room again is left to threads that
+/// race past the check.
+const LIMIT: u64 = 1 << 56;
+
+/// Set in the number of handles of an immortal entry. It stays, however the number drifts by less than `LIMIT`.
+const IMMORTAL: u64 = 1 << 57;
+
+/// What makes an entry immortal.
+const BIAS: u64 = IMMORTAL + LIMIT;
 
 const HELD_BACK: u64 = 1 << 59;
 const BUILDING: u64 = 1 << 60;
@@ -65,10 +76,12 @@ pub(super) const GENERATIONS: u32 = 1 << GENERATION_BITS;
 pub(super) struct Count(u64);
 
 impl Count {
-    /// The number of handles; of a dead node's, 0.
+    /// The number of handles; of a dead node's, 0; of an immortal one's, the greatest number.
     pub(super) fn handles(self) -> u64 {
         if self.is_dead() {
             0
+        } else if self.is_immortal() {
+            u64::MAX
         } else {
             (self.0 & HANDLES) >> GENERATION_BITS
         }
@@ -88,6 +101,10 @@ impl Count {
 
     pub(super) fn is_detached(self) -> bool {
         self.0 & DETACHED != 0
+    }
+
+    pub(super) fn is_immortal(self) -> bool {
+        self.0 & IMMORTAL != 0
     }
 
     fn is_dead(self) -> bool {
@@ -110,6 +127,8 @@ impl Count {
 pub(crate) enum Found {
     /// A count on a live entry.
     Live,
+    /// An entry that needs no count.
+    Immortal,
     /// A count on an entry that look-ups must not see: removed, or given up while it was built.
     Hidden,
     /// A count on a key whose value is still being built.
@@ -118,6 +137,14 @@ pub(crate) enum Found {
     HeldBack,
     /// Nothing: the entry is dead and the count doesn't matter any more.
     Dead,
+}
+
+impl Found {
+    /// Whether look-ups answer the entry.
+    #[inline]
+    pub(crate) fn is_live(self) -> bool {
+        matches!(self, Self::Live | Self::Immortal)
+    }
 }
 
 /// What a release means for the one who released.
@@ -155,6 +182,10 @@ impl AtomicCount {
     /// which nobody has closed yet.
     #[inline]
     pub(super) fn take(&self) -> Found {
+        // Relaxed: an entry is published before it is made immortal, and whoever doesn't see that yet counts.
+        if Count(self.0.load(Ordering::Relaxed)).is_immortal() {
+            return Found::Immortal;
+        }
         // Acquire: pairs with the Release in `finish_building`; a finder that sees BUILDING gone sees
         // the value.
         let old = self.0.fetch_add(ONE, Ordering::Acquire);
@@ -171,7 +202,25 @@ impl AtomicCount {
         // Relaxed: the caller's own count keeps the node as it is; nothing is published.
         let old = self.0.fetch_add(ONE, Ordering::Relaxed);
         if old & HANDLES >= LIMIT {
-            overflow();
+            check(Count(old));
+        }
+    }
+
+    /// Makes sure that a node on which the caller holds a count never loses its last one.
+    pub(super) fn immortalize(&self) {
+        // Relaxed throughout: nothing but the number changes hands. Whoever takes the bias for handles counts, and
+        // whoever knows it for what it is got the node as all finders do.
+        let mut seen = self.0.load(Ordering::Relaxed);
+        while !Count(seen).is_immortal() {
+            match self.0.compare_exchange_weak(
+                seen,
+                seen + BIAS,
+                Ordering::Relaxed,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => return,
+                Err(now) => seen = now,
+            }
         }
     }
 
@@ -219,21 +268,22 @@ impl AtomicCount {
     ///
     /// A compare-exchange, not an addition: unlike a finder, a weak handle may come after the table's
     /// teardown, when a count of zero already has its one and only closer.
-    pub(super) fn upgrade(&self) -> bool {
+    pub(super) fn upgrade(&self) -> Found {
         self.take_unless(|seen| seen & DEAD != 0 || seen & DETACHED != 0 && seen & HANDLES == 0)
     }
 
     /// Takes a count for an iterator, which has no use for what look-ups don't see.
-    pub(super) fn take_if_visible(&self) -> bool {
+    pub(super) fn take_if_visible(&self) -> Found {
         self.take_unless(|seen| seen & (DEAD | INVISIBLE) != 0)
     }
 
-    fn take_unless(&self, refused: impl Fn(u64) -> bool) -> bool {
+    fn take_unless(&self, refused: impl Fn(u64) -> bool) -> Found {
         // Relaxed: the compare-exchange decides.
         let mut seen = self.0.load(Ordering::Relaxed);
         while !refused(seen) {
             if seen & HANDLES >= LIMIT {
-                overflow();
+                check(Count(seen));
+                return Found::Immortal;
             }
             // Acquire: as in `take`. Relaxed on failure: the value is only compared.
             match self.0.compare_exchange_weak(
@@ -242,11 +292,11 @@ impl AtomicCount {
                 Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => return true,
+                Ok(_) => return Found::Live,
                 Err(now) => seen = now,
             }
         }
-        false
+        Found::Dead
     }
 
     /// Kills the node if the caller's handle is its only one.
@@ -388,7 +438,13 @@ impl AtomicCount {
         Count(self.0.load(Ordering::Acquire))
     }
 
-    /// Sets the number of handles, so that a test needn't make 2^39 of them.
+    /// All bits.
+    #[cfg(test)]
+    pub(super) fn peek(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
+
+    /// Sets the number of handles, so that a test needn't make 2^36 of them.
     #[cfg(test)]
     pub(super) fn poke_handles(&self, handles: u64) {
         let word = self.0.load(Ordering::Relaxed) & !HANDLES;
@@ -404,7 +460,8 @@ fn take_slow(old: Count) -> Found {
         // finder helps to unlink the node before it looks again.
         Found::Dead
     } else if old.0 & HANDLES >= LIMIT {
-        overflow()
+        check(old);
+        Found::Immortal
     } else if old.is_hidden() {
         Found::Hidden
     } else if old.is_building() {
@@ -416,9 +473,12 @@ fn take_slow(old: Count) -> Found {
     }
 }
 
-/// Aborts, as `Arc` does: going on would free a value that is in use.
+/// Aborts, as `Arc` does, where going on would free a value that is in use: unless it is immortal.
 #[cold]
-fn overflow() -> ! {
+fn check(count: Count) {
+    if count.is_immortal() {
+        return;
+    }
     eprintln!("hapax: too many handles of one value; were they leaked in a loop?");
     std::process::abort()
 }

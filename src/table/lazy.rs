@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr;
 
+use super::batch::GROUP;
 use super::buckets::Buckets;
 use super::count::Found;
 use super::hook::Hook;
@@ -120,18 +121,35 @@ impl<T: ?Sized + Payload> LazyTable<T> {
             return Err(guard);
         };
         let found = node.count.take();
-        if found == Found::Dead {
+        // SAFETY: the table's nodes are of type `T`.
+        let Some(entry) = (unsafe { Ref::from_found(node, found) }) else {
             return Err(guard);
-        }
-        // SAFETY: we have taken a count, and the table's nodes are of type `T`.
-        let entry = unsafe { Ref::from_counted(node.as_ptr()) };
+        };
         drop(guard);
-        if found == Found::Live && accept(&entry) {
+        if found.is_live() && accept(&entry) {
             Ok(entry)
         } else {
             drop(entry);
             Err(pin())
         }
+    }
+
+    /// The first entry with each of at most `GROUP` hashes, if there is nothing out of the ordinary on the way to it.
+    pub(crate) fn glance_all(&self, hashes: &[u64]) -> [Option<(Ref<T>, Found)>; GROUP] {
+        let Some(table) = self.get() else {
+            return [const { None }; GROUP];
+        };
+        let mut keys = [0; GROUP];
+        for (key, &hash) in keys.iter_mut().zip(hashes) {
+            *key = key_of_hash(hash);
+        }
+        let guard = pin();
+        table.glance_all(&keys[..hashes.len()], &guard).map(|node| {
+            let node = node?;
+            let found = node.count.take();
+            // SAFETY: the table's nodes are of type `T`.
+            Some((unsafe { Ref::from_found(node, found) }?, found))
+        })
     }
 
     /// The live entry with a hash that is accepted.
@@ -150,9 +168,7 @@ impl<T: ?Sized + Payload> LazyTable<T> {
         guard: Guard,
         accept: &impl Fn(&Ref<T>) -> bool,
     ) -> Option<Ref<T>> {
-        self.search(hash, guard, |entry, found| {
-            found == Found::Live && accept(entry)
-        })
+        self.search(hash, guard, |entry, found| found.is_live() && accept(entry))
     }
 
     /// Shows the visitor the entries with a hash, and returns the one that it accepts.
@@ -263,15 +279,14 @@ impl Table {
             Some(held) => Walk::behind(self, held.node_ref(), guard),
         };
         while let Some(node) = walk.seek() {
-            match node.count.take() {
-                // Its closer may be far from unlinking it. Whoever finds it dead marks it, so that the
-                // walk unlinks it and goes on.
-                Found::Dead => {
-                    node.next.mark();
-                }
-                // SAFETY: we have taken a count, and the table's nodes are of type `T`.
-                found => return Ok((unsafe { Ref::from_counted(node.as_ptr()) }, found)),
+            let found = node.count.take();
+            // SAFETY: the table's nodes are of type `T`.
+            if let Some(entry) = unsafe { Ref::from_found(node, found) } {
+                return Ok((entry, found));
             }
+            // Its closer may be far from unlinking it. Whoever finds it dead marks it, so that the walk unlinks it
+            // and goes on.
+            node.next.mark();
         }
         Err(walk)
     }
@@ -398,9 +413,10 @@ impl<T: ?Sized + Payload> Entries<'_, T> {
             Place::End => None,
         };
         while let Some(met) = node {
-            if met.count.take_if_visible() {
-                // SAFETY: we have taken a count, and the table's nodes are of type `T`.
-                return Some(unsafe { Ref::from_counted(met.as_ptr()) });
+            // SAFETY: the table's nodes are of type `T`.
+            let entry = unsafe { Ref::from_found(met, met.count.take_if_visible()) };
+            if entry.is_some() {
+                return entry;
             }
             node = next_node(met, &guard);
         }

@@ -20,7 +20,7 @@
 use std::ptr::NonNull;
 
 use super::node::{Node, NodeRef};
-use super::prefetch::prefetch;
+use super::prefetch::{LINE, prefetch};
 use super::primitive::{AtomicPtr, Ordering, Zeroed, fetch_and, fetch_or};
 
 const MARK: usize = 1;
@@ -95,10 +95,12 @@ impl Link {
         self.is_node() && std::ptr::eq(self.pointer().cast(), node)
     }
 
-    /// Asks for the item that this leads to.
+    /// Asks for the item that this leads to; of a node, for the beginning of its value too.
     #[inline]
     pub(super) fn prefetch(self) {
-        prefetch(self.pointer());
+        let item = self.pointer();
+        prefetch(item);
+        prefetch(item.wrapping_byte_add(LINE));
     }
 
     /// The item that this leads to.

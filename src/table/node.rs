@@ -169,9 +169,19 @@ impl Node {
         hash_of_key(self.key)
     }
 
-    /// The number of strong handles.
+    /// The number of strong handles; of an immortal value, the greatest number.
     pub(crate) fn ref_count(&self) -> u64 {
         self.count.read().handles()
+    }
+
+    /// Whether the value never dies.
+    pub(super) fn is_immortal(&self) -> bool {
+        self.count.read().is_immortal()
+    }
+
+    /// Makes the value immortal. The caller holds a count.
+    pub(super) fn immortalize(&self) {
+        self.count.immortalize();
     }
 
     /// How far the value of a map's entry has come.
@@ -212,6 +222,11 @@ impl Node {
     /// Gives an entry up that has no value yet. `false` if it has one by now, and look-ups see it.
     pub(crate) fn give_up(&self) -> bool {
         self.count.give_up()
+    }
+
+    #[cfg(test)]
+    pub(crate) fn peek_count(&self) -> u64 {
+        self.count.peek()
     }
 
     #[cfg(test)]

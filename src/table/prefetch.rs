@@ -1,5 +1,8 @@
 //! Asking for memory before it is needed: a hint, which reads nothing, orders nothing and never faults.
 
+/// Bytes of a cache line, on most machines.
+pub(super) const LINE: usize = 64;
+
 /// Asks for the cache line at that address.
 #[inline(always)]
 pub(super) fn prefetch<T>(at: *const T) {

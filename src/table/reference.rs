@@ -1,22 +1,30 @@
-//! The counted reference that every handle is made of.
+//! The reference that every handle is made of: counted, unless its value is immortal.
 
 use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
 use super::close;
+use super::count::Found;
 use super::node::{Node, NodeRef, Payload};
 use super::retire::pin;
 use super::side::{Registration, SideRef};
 
-/// A counted reference to the value of a node: what every handle is made of.
+/// A counted reference to the value of a node: what every handle is made of. It knows of an immortal value what it
+/// is, and touches its count no more.
 #[repr(transparent)]
 pub(crate) struct Ref<T: ?Sized + Payload> {
-    /// Invariant: this holds one count of the node.
-    node: NonNull<Node>,
+    /// The node, tagged if it is immortal. Invariant: this holds one count of the node, or is tagged.
+    tagged: NonNull<Node>,
     value: PhantomData<T>,
 }
+
+/// Tag of a reference to an immortal value. The two bits below are arc-swap's.
+const IMMORTAL: usize = 4;
+
+const _: () = assert!(align_of::<Node>() > IMMORTAL);
 
 // SAFETY:
 // - `T: Send`, because the last of the handles drops the value, on whatever thread it is.
@@ -37,37 +45,119 @@ impl<T: ?Sized + Payload> Ref<T> {
     #[inline]
     pub(crate) unsafe fn from_counted(node: NonNull<Node>) -> Self {
         Self {
-            node,
+            tagged: node,
             value: PhantomData,
         }
     }
 
+    /// # Safety
+    ///
+    /// The node was built for `T`, and is immortal.
+    unsafe fn immortal(node: NonNull<Node>) -> Self {
+        let tagged = node.as_ptr().map_addr(|addr| addr | IMMORTAL);
+        Self {
+            // SAFETY: a tag doesn't make it null.
+            tagged: unsafe { NonNull::new_unchecked(tagged) },
+            value: PhantomData,
+        }
+    }
+
+    /// What a finder got; `None` if that was nothing.
+    ///
+    /// # Safety
+    ///
+    /// The caller got `found` from the node, which was built for `T`, and forgets it.
+    #[inline]
+    pub(super) unsafe fn from_found(node: NodeRef<'_>, found: Found) -> Option<Self> {
+        match found {
+            Found::Dead => None,
+            // SAFETY: the node says so.
+            Found::Immortal => Some(unsafe { Self::immortal(node.as_ptr()) }),
+            // SAFETY: as for the caller.
+            _ => Some(unsafe { Self::from_counted(node.as_ptr()) }),
+        }
+    }
+
+    /// What `into_tagged` let go of.
+    ///
+    /// # Safety
+    ///
+    /// It came from there, of a reference to the same type, and is taken back once.
+    #[cfg(feature = "arc-swap")]
+    pub(crate) unsafe fn from_tagged(tagged: NonNull<Node>) -> Self {
+        Self {
+            tagged,
+            value: PhantomData,
+        }
+    }
+
+    /// The node's address, tagged if the reference knows it to be immortal.
+    #[cfg(feature = "arc-swap")]
+    pub(crate) fn as_tagged(&self) -> NonNull<Node> {
+        self.tagged
+    }
+
+    /// Whether this reference knows its value to be immortal.
+    #[inline]
+    fn is_tagged(&self) -> bool {
+        self.tagged.addr().get() & IMMORTAL != 0
+    }
+
+    /// Whether the value never dies.
+    pub(crate) fn is_immortal(&self) -> bool {
+        self.is_tagged() || self.node().is_immortal()
+    }
+
+    /// The same reference, to a value that never dies from now on.
+    pub(crate) fn immortalize(self) -> Self {
+        if self.is_tagged() {
+            return self;
+        }
+        self.node().immortalize();
+        self.into_untouching()
+    }
+
+    /// The same reference, which counts no more if its value turns out to be immortal.
+    pub(crate) fn into_untouching(self) -> Self {
+        if self.is_tagged() || !self.node().is_immortal() {
+            return self;
+        }
+        // Its count stays, for ever, among those that the value has too many.
+        let node = ManuallyDrop::new(self).as_node_ptr();
+        // SAFETY: it is immortal.
+        unsafe { Self::immortal(node) }
+    }
+
     #[inline]
     pub(crate) fn node(&self) -> &Node {
-        // SAFETY: our count keeps the node.
-        unsafe { self.node.as_ref() }
+        // SAFETY: our count keeps the node, or it stays for ever.
+        unsafe { self.as_node_ptr().as_ref() }
     }
 
     #[inline]
     pub(super) fn node_ref(&self) -> NodeRef<'_> {
-        // SAFETY: our count keeps the node.
-        unsafe { NodeRef::new(self.node) }
+        // SAFETY: as above.
+        unsafe { NodeRef::new(self.as_node_ptr()) }
     }
 
+    /// The node's address, which is the same for all references to a value.
+    #[inline]
     pub(crate) fn as_node_ptr(&self) -> NonNull<Node> {
-        self.node
+        let node = self.tagged.as_ptr().map_addr(|addr| addr & !IMMORTAL);
+        // SAFETY: a node's address isn't null.
+        unsafe { NonNull::new_unchecked(node) }
     }
 
     /// The value, with the provenance of the whole node.
     #[inline]
     pub(crate) fn as_ptr(&self) -> *const T {
         // SAFETY: the node was built for `T`.
-        unsafe { T::value(self.node.cast()) }
+        unsafe { T::value(self.as_node_ptr().cast()) }
     }
 
     #[inline]
     pub(crate) fn value(&self) -> &T {
-        // SAFETY: our count keeps the value alive, and nobody has it exclusively.
+        // SAFETY: our count keeps the value alive, or it is immortal, and nobody has it exclusively.
         unsafe { &*self.as_ptr() }
     }
 
@@ -94,10 +184,8 @@ impl<T: ?Sized + Payload> Ref<T> {
     pub(crate) unsafe fn upgrade(side: &SideRef) -> Option<Self> {
         let guard = pin();
         let node = side.node(&guard)?;
-        // SAFETY: `upgrade` has taken a count, on a node of type `T`.
-        node.count
-            .upgrade()
-            .then(|| unsafe { Self::from_counted(node.as_ptr()) })
+        // SAFETY: it is of type `T`.
+        unsafe { Self::from_found(node, node.count.upgrade()) }
     }
 
     /// Removes the entry from its table, while its handles live on. `false` if it was removed before.
@@ -113,9 +201,11 @@ impl<T: ?Sized + Payload> Ref<T> {
 impl<T: ?Sized + Payload> Clone for Ref<T> {
     #[inline]
     fn clone(&self) -> Self {
-        self.node().count.clone_handle();
+        if !self.is_tagged() {
+            self.node().count.clone_handle();
+        }
         Self {
-            node: self.node,
+            tagged: self.tagged,
             value: PhantomData,
         }
     }
@@ -124,7 +214,9 @@ impl<T: ?Sized + Payload> Clone for Ref<T> {
 impl<T: ?Sized + Payload> Drop for Ref<T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: this gives back the one count that we hold, on a node that was built for `T`.
-        unsafe { close::release::<T>(self.node) };
+        if !self.is_tagged() {
+            // SAFETY: this gives back the one count that we hold, on a node that was built for `T`.
+            unsafe { close::release::<T>(self.tagged) };
+        }
     }
 }

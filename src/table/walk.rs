@@ -4,7 +4,7 @@ use super::Table;
 use super::buckets::Level;
 use super::link::{AtomicLink, Link, Target};
 use super::node::{NewNode, Node, NodeRef, Payload};
-use super::prefetch::prefetch;
+use super::prefetch::{LINE, prefetch};
 use super::retire::Guard;
 
 /// Where a walk stands: `link` said `next` when it was read.
@@ -220,7 +220,8 @@ impl Table {
             let Target::Node(node) = (unsafe { next.target() }) else {
                 return None;
             };
-            prefetch(node.as_ptr().as_ptr().wrapping_byte_add(64));
+            // Its value, which is compared next.
+            prefetch(node.as_ptr().as_ptr().wrapping_byte_add(LINE));
             if node.key >= key {
                 return (node.key == key).then_some(node);
             }

@@ -1,0 +1,48 @@
+//! Looking several keys up side by side, so that what one look-up waits for, all wait for together.
+
+use super::Table;
+use super::link::{Link, Target};
+use super::node::NodeRef;
+use super::retire::Guard;
+
+/// Keys that are looked up together: about as many lines as a core fetches at a time.
+pub(crate) const GROUP: usize = if cfg!(any(loom, shuttle)) { 2 } else { 16 };
+
+impl Table {
+    /// As `glance`, for each of at most `GROUP` keys.
+    pub(super) fn glance_all<'g>(
+        &'g self,
+        keys: &[u64],
+        _guard: &'g Guard,
+    ) -> [Option<NodeRef<'g>>; GROUP] {
+        let level = self.buckets.level();
+        for &key in keys {
+            self.buckets.prefetch_start(key, level);
+        }
+        let mut ways = [Link::end(); GROUP];
+        for (way, &key) in ways.iter_mut().zip(keys) {
+            *way = self.buckets.start(key, level).link;
+            way.prefetch();
+        }
+        let mut found = [None; GROUP];
+        let mut on_the_way = true;
+        while on_the_way {
+            on_the_way = false;
+            for ((way, &key), found) in ways.iter_mut().zip(keys).zip(&mut found) {
+                // SAFETY: read with Acquire from a holder that was reached under the pin.
+                let Target::Node(node) = (unsafe { way.target() }) else {
+                    continue;
+                };
+                if node.key >= key {
+                    *found = (node.key == key).then_some(node);
+                    *way = Link::end();
+                } else {
+                    *way = node.get().next.load();
+                    way.prefetch();
+                    on_the_way = true;
+                }
+            }
+        }
+        found
+    }
+}
