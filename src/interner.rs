@@ -403,14 +403,14 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
     }
 
     /// The one instance of each value, in order: as [`intern`](Self::intern) of one after the other, but faster where
-    /// the table doesn't fit into the caches. What one look-up waits for, sixteen wait for together.
+    /// the table doesn't fit into the caches. What one look-up waits for, thirty-two wait for together.
     ///
-    /// The iterator takes sixteen values at a time from `values`, and interns them then. It is lazy: what isn't asked
-    /// for isn't interned, but for the rest of the sixteen, whose handles are dropped with the iterator.
+    /// The iterator takes thirty-two values at a time from `values`, and interns them then. It is lazy: what isn't asked
+    /// for isn't interned, but for the rest of the thirty-two, whose handles are dropped with the iterator.
     ///
     /// # Panics
     ///
-    /// As `intern`, and if `values` panics. The others of the sixteen are lost with the one that panics, and the
+    /// As `intern`, and if `values` panics. The others of the thirty-two are lost with the one that panics, and the
     /// iterator goes on with those that come after them.
     ///
     /// # Examples

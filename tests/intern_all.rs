@@ -89,7 +89,7 @@ fn nothing_is_interned_that_is_not_asked_for() {
     let first = handles.next();
     assert_eq!(first.as_deref(), Some(&0));
     drop(handles);
-    assert_eq!((taken, names.len()), (16, 1));
+    assert_eq!((taken, names.len()), (32, 1));
 }
 
 #[test]
@@ -144,11 +144,11 @@ fn a_panic_loses_its_group_and_nothing_else() {
     for what in ["hash", "comparison", "clone"] {
         let values = Interner::<Touchy>::new();
         let held = values.intern(Touchy(Counted::new(20, &census), None));
-        let touchy: Vec<_> = (0..40)
+        let touchy: Vec<_> = (0..80)
             .map(|position| match position {
                 // It is compared with the one that is there.
-                25 if what == "comparison" => Touchy(Counted::new(20, &census), Some(what)),
-                25 => Touchy(Counted::new(25, &census), Some(what)),
+                45 if what == "comparison" => Touchy(Counted::new(20, &census), Some(what)),
+                45 => Touchy(Counted::new(45, &census), Some(what)),
                 _ => Touchy(Counted::new(position, &census), None),
             })
             .collect();
@@ -164,9 +164,9 @@ fn a_panic_loses_its_group_and_nothing_else() {
         }
         assert_eq!(panics, 1, "{what}");
         // The first group and the last one.
-        let first: Vec<_> = (0..16).collect();
-        assert_eq!(seen[..16], first, "{what}");
-        assert_eq!(*seen.last().unwrap(), 39, "{what}");
+        let first: Vec<_> = (0..32).collect();
+        assert_eq!(seen[..32], first, "{what}");
+        assert_eq!(*seen.last().unwrap(), 79, "{what}");
         drop(handles);
         drop((touchy, held));
         assert_eq!(values.len(), 0, "{what}");

@@ -6,7 +6,7 @@ use super::node::NodeRef;
 use super::retire::Guard;
 
 /// Keys that are looked up together: about as many lines as a core fetches at a time.
-pub(crate) const GROUP: usize = if cfg!(any(loom, shuttle)) { 2 } else { 16 };
+pub(crate) const GROUP: usize = if cfg!(any(loom, shuttle)) { 2 } else { 32 };
 
 impl Table {
     /// As `glance`, for each of at most `GROUP` keys.

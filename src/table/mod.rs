@@ -230,15 +230,21 @@ pub(crate) use slot::begin_thread;
 
 /// The number of entries from which on a table with so many bucket words grows.
 ///
-/// Small tables, whose words cost little, have one entry a bucket: on a hit in the cache the way through the
-/// list is what takes the time. Large ones have two.
+/// The smaller a table, the less its words cost, and the more a step through the list does beside a line that is in
+/// the cache. So small ones have half an entry a bucket, larger ones one, and large ones two.
 const fn room(words: usize) -> usize {
-    if words < LARGE || cfg!(any(loom, shuttle, miri)) {
-        words
-    } else {
-        2 * words
+    if cfg!(any(loom, shuttle, miri)) {
+        return words;
+    }
+    match words {
+        ..SMALL => words / 2,
+        SMALL..LARGE => words,
+        LARGE.. => 2 * words,
     }
 }
+
+/// Bucket words from which on a table isn't small any more: 256 KiB of them.
+const SMALL: usize = 1 << 15;
 
 /// Bucket words of a table that is large: 2 MiB of them.
 const LARGE: usize = 1 << 18;

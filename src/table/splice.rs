@@ -14,12 +14,12 @@ use super::primitive::{AtomicUsize, Ordering};
 use super::retire::{Guard, pin};
 use super::walk::Walk;
 
-/// Words that a writer links at a time: four for each entry that it has inserted since the last time, so that a
-/// level is linked when it is an eighth full.
+/// Words that a writer links at a time: sixteen for each entry that it has inserted since the last time, so that
+/// a level is linked soon after it was begun.
 const STRIDE: usize = if cfg!(any(loom, shuttle, miri)) {
     1
 } else {
-    64
+    256
 };
 
 /// The index below which all words are linked or being linked.
