@@ -5,7 +5,7 @@ use super::link::{Link, Target};
 use super::node::NodeRef;
 use super::retire::Guard;
 
-/// Keys that are looked up together: about as many lines as a core fetches at a time.
+/// Keys that are looked up together. More gained nothing.
 pub(crate) const GROUP: usize = if cfg!(any(loom, shuttle)) { 2 } else { 32 };
 
 impl Table {
