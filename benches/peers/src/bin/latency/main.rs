@@ -46,9 +46,9 @@ struct Arguments {
     /// Times that each peer is measured; the figures are medians.
     #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// The folder for `latency.csv` and `latency-growth.csv`.
-    #[arg(long, default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/results"))]
-    results: PathBuf,
+    /// Where the figures go; those of the growth go into a file beside it.
+    #[arg(long, value_name = "PATH", default_value = concat!(env!("CARGO_MANIFEST_DIR"), "/latency.csv"))]
+    csv: PathBuf,
     /// What a child process does: one round of this peer, printed as JSON.
     #[arg(long, hide = true)]
     child: Option<Name>,
@@ -68,9 +68,9 @@ impl Name {
     fn title(self) -> &'static str {
         match self {
             Self::Hapax => "hapax",
-            Self::Dashmap => "dashmap + Weak",
-            Self::Scc => "scc + Weak",
-            Self::Papaya => "papaya + Weak",
+            Self::Dashmap => "dashmap+weak",
+            Self::Scc => "scc-map+weak",
+            Self::Papaya => "papaya+weak",
         }
     }
 
@@ -101,7 +101,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     let titles = names.iter().map(|name| name.title());
     let report = Report::new(arguments.entries, titles.zip(rounds).collect());
-    report.write(&arguments.results)?;
+    report.write(&arguments.csv)?;
     print!("{report}");
     Ok(())
 }

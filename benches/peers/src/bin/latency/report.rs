@@ -34,7 +34,7 @@ struct Figures {
     max_on_processor_ns: u64,
 }
 
-/// A row of `latency-growth.csv`.
+/// A row of `latency.growth.csv`.
 #[derive(Serialize)]
 struct Growth {
     peer: &'static str,
@@ -91,16 +91,10 @@ impl Report {
     }
 
     /// Writes both files, each of which says where its figures come from.
-    pub fn write(&self, results: &Path) -> Result<(), Box<dyn Error>> {
-        fs::create_dir_all(results)?;
-        self.write_rows(
-            &results.join("latency.csv"),
-            self.peers.iter().map(|peer| &peer.figures),
-        )?;
-        self.write_rows(
-            &results.join("latency-growth.csv"),
-            self.peers.iter().flat_map(Measured::growth),
-        )
+    pub fn write(&self, path: &Path) -> Result<(), Box<dyn Error>> {
+        self.write_rows(path, self.peers.iter().map(|peer| &peer.figures))?;
+        let growth = self.peers.iter().flat_map(Measured::growth);
+        self.write_rows(&path.with_extension("growth.csv"), growth)
     }
 
     fn write_rows<R: Serialize>(
@@ -130,7 +124,7 @@ impl Report {
             format!("one thread, {} strings of 30 bytes, all kept", self.entries),
             format!("rounds: {}, medians", self.peers[0].rounds.len()),
             format!("every figure contains two readings of the clock, {clock} ns"),
-            "slowest_ns: without the time that the processor was away".to_owned(),
+            "the growth: without the time that the processor was away".to_owned(),
         ]
         .join("\n")
     }
