@@ -23,9 +23,6 @@ const TOLD: usize = 5;
 /// Parts of the growth, each by the same factor, whose slowest calls are told.
 const PARTS: i32 = 200;
 
-/// Bytes of memory that are touched beforehand, for each entry: about what the hungriest peer needs.
-const TOUCHED: usize = 200;
-
 /// What one child saw, in nanoseconds.
 #[derive(Clone, Serialize, Deserialize)]
 pub struct Round {
@@ -85,7 +82,6 @@ pub struct Part {
 
 /// Times the calls that fill a table.
 pub fn grow<P: Peer>(entries: u32) -> Round {
-    touch_memory(entries);
     let clock = clock();
     let mut watch = Watch::new(entries);
     let mut key = Key::new();
@@ -106,15 +102,6 @@ pub fn grow<P: Peer>(entries: u32) -> Round {
     // The process ends without them.
     std::mem::forget(held);
     watch.round(clock)
-}
-
-/// Touches as much memory as will be needed, and gives it back.
-///
-/// The host of a virtual machine has to find memory that the machine uses for the first time: half a millisecond for
-/// every few MiB, in the middle of whatever call comes upon it. Afterwards the machine's kernel has it. Its own page
-/// faults stay in the calls.
-fn touch_memory(entries: u32) {
-    drop(black_box(vec![1_u8; entries as usize * TOUCHED]));
 }
 
 /// The median of many pairs of readings.

@@ -12,7 +12,8 @@
 //! that happened is *switched*: the kernel has counted it, or a good part of the time is missing, as where a virtual
 //! machine doesn't get its processor. On a busy machine there is no long call that isn't switched, so that the slowest
 //! of the others flatters whoever has the longest ones. What compares peers is the time of a call *on the processor*.
-//! It contains what the kernel did for the call, page faults above all, and interrupts.
+//! It contains what the kernel did for the call, page faults above all, and interrupts; also what the host of a virtual
+//! machine did without its knowledge, such as finding memory that the machine hadn't used before.
 //!
 //! | file | concept |
 //! |---|---|
