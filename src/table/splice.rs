@@ -8,8 +8,8 @@
 use std::ops::Range;
 
 use super::Table;
+use super::batch::GROUP;
 use super::buckets::{INLINE_WORDS, Segment};
-use super::link::Target;
 use super::primitive::{AtomicUsize, Ordering};
 use super::retire::{Guard, pin};
 use super::walk::Walk;
@@ -67,39 +67,31 @@ impl Table {
     /// Links the next few words, if some are left.
     #[cold]
     pub(super) fn splice_ahead(&self, guard: &Guard) {
-        if let Some(indices) = self.spliced.claim(self.buckets.level().words()) {
-            self.prefetch_ways(indices.clone(), guard);
-            for index in indices {
+        let Some(indices) = self.spliced.claim(self.buckets.level().words()) else {
+            return;
+        };
+        for first in indices.clone().step_by(GROUP) {
+            let group = first..indices.end.min(first + GROUP);
+            self.walk_ahead(group.clone(), guard);
+            for index in group {
                 self.splice(index, guard);
             }
         }
     }
 
-    /// Asks for the nodes that the walks to some words will pass, so that they are on their way side by side.
-    fn prefetch_ways(&self, indices: Range<usize>, _guard: &Guard) {
+    /// Goes to the places of some words side by side, so that what lies on the ways there is in the cache.
+    fn walk_ahead(&self, indices: Range<usize>, guard: &Guard) {
         if cfg!(loom) {
             // It changes nothing, and each of its loads would be explored.
             return;
         }
-        let mut ways = [const { None }; STRIDE];
-        for (way, index) in ways.iter_mut().zip(indices) {
-            *way = self.buckets.indexed(index).map(|(_, order)| {
-                let start = self.buckets.start(order, self.buckets.level());
-                start.link.prefetch();
-                (order, start.link)
-            });
+        let mut orders = [0; GROUP];
+        let mut number = 0;
+        for (_, order) in indices.filter_map(|index| self.buckets.indexed(index)) {
+            orders[number] = order;
+            number += 1;
         }
-        for _ in 0..2 {
-            for (order, link) in ways.iter_mut().flatten() {
-                // SAFETY: read with Acquire from a holder that was reached under the pin.
-                if let Target::Node(node) = unsafe { link.target() }
-                    && node.key < *order
-                {
-                    *link = node.get().next.load();
-                    link.prefetch();
-                }
-            }
-        }
+        self.glance_all(&orders[..number], guard);
     }
 
     /// Links all words of the current level. Doesn't hold up the memory of others for so long.
