@@ -147,7 +147,7 @@ impl Bench {
     fn look_up<P: Peer>(&self, member: &Member, choices: &[u32]) -> f64 {
         let peer = P::open();
         let keys = Keys::new(LIVE, self.shared());
-        let held: Vec<_> = (0..LIVE).map(|key| peer.intern(keys.get(key))).collect();
+        let held: Vec<_> = (0..LIVE).map(|key| peer.hold(keys.get(key))).collect();
         look_up(&peer, &keys, choices, self.warm_up());
         let figure = member.time(self.operations, || {
             look_up(&peer, &keys, choices, self.operations);
@@ -160,7 +160,7 @@ impl Bench {
         let peer = P::open();
         let keys = Keys::new(1, self.shared());
         let key = keys.get(0);
-        let held = peer.intern(key);
+        let held = peer.hold(key);
         let again = |times| {
             for _ in 0..times {
                 black_box(peer.intern(black_box(key)));
@@ -173,7 +173,7 @@ impl Bench {
     }
 
     fn clone_drop<P: Peer>(&self, member: &Member) -> f64 {
-        let held = P::open().intern(Keys::new(1, self.shared()).get(0));
+        let held = P::open().hold(Keys::new(1, self.shared()).get(0));
         let again = |times| {
             for _ in 0..times {
                 black_box(black_box(&held).clone());
@@ -242,7 +242,9 @@ impl Bench {
 
         let mut handles = Vec::with_capacity(count);
         let grow = member.time(count, || {
-            handles.extend(share.map(|key| peer.intern(keys.get(key))));
+            peer.intern_each(share.map(|key| keys.get(key)), |handle| {
+                handles.push(handle);
+            });
         });
         look_up(&peer, &keys, &choices, choices.len() / 8);
         let hit = member.time(choices.len(), || {
@@ -254,7 +256,8 @@ impl Bench {
 }
 
 fn look_up<P: Peer>(peer: &P, keys: &Keys, choices: &[u32], times: usize) {
-    for &key in choices.iter().cycle().take(times) {
-        black_box(peer.intern(keys.get(key as usize)));
-    }
+    let texts = choices.iter().cycle().take(times);
+    peer.intern_each(texts.map(|&key| keys.get(key as usize)), |handle| {
+        black_box(handle);
+    });
 }

@@ -22,6 +22,7 @@
 mod dashmap;
 mod flyweights;
 mod hapax;
+mod hapax_fronts;
 mod internment;
 mod papaya;
 mod rust_analyzer;
@@ -53,6 +54,22 @@ pub trait Peer {
 
     /// Finds the value, or adds it.
     fn intern(&self, text: &str) -> Self::Handle;
+
+    /// Finds or adds many values, where the row has them at hand.
+    fn intern_each<'a>(
+        &self,
+        texts: impl Iterator<Item = &'a str>,
+        mut sink: impl FnMut(Self::Handle),
+    ) {
+        for text in texts {
+            sink(self.intern(text));
+        }
+    }
+
+    /// Finds or adds a value that the row holds while it is measured.
+    fn hold(&self, text: &str) -> Self::Handle {
+        self.intern(text)
+    }
 
     /// Whether it can do a row on so many threads, or would take minutes.
     fn takes_part(_row: Row, _threads: usize) -> bool {
@@ -115,6 +132,8 @@ impl Entry {
 /// All peers, in the order of the tables.
 pub const ALL: &[Entry] = &[
     Entry::of::<hapax::Hapax>(),
+    Entry::of::<hapax_fronts::Batch>(),
+    Entry::of::<hapax_fronts::Immortal>(),
     Entry::of::<internment::Internment>(),
     Entry::of::<rust_analyzer::RustAnalyzer>(),
     Entry::of::<string_cache::StringCache>(),

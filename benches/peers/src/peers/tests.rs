@@ -124,7 +124,25 @@ macro_rules! check {
     )*};
 }
 
+/// What is immortal has one instance as well.
+#[test]
+fn hapax_immortal() {
+    use super::hapax_fronts::Immortal;
+
+    let _turn = TURN.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+    let key = keys(4);
+    let first = Immortal::open().hold(key.get(0));
+    let place = Immortal::address(&first);
+    drop(first);
+    assert_eq!(
+        place,
+        Immortal::address(&Immortal::open().intern(key.get(0)))
+    );
+    each_row_is_measured::<Immortal>();
+}
+
 check! {
+    hapax_batch: super::hapax_fronts::Batch, 2;
     hapax: super::hapax::Hapax, 2;
     internment: super::internment::Internment, 2;
     rust_analyzer: super::rust_analyzer::RustAnalyzer, 2;
