@@ -23,7 +23,7 @@
 //! # What is here
 //!
 //! - [`Interner`]: a cache keyed by content. [`Interned`] and [`WeakInterned`] are its handles, [`Pinned`]
-//!   is a session for many calls. [`global_interner!`] gives a type one interner for the whole program.
+//!   is a session for many calls, [`Interner::intern_all`] takes many values at once. [`global_interner!`] gives a type one interner for the whole program.
 //! - [`WeakMap`]: a cache from keys to values, with [`Cached`] and [`WeakCached`] as handles.
 //!   [`WeakMap::get_or_init`] builds a value exactly once.
 //! - [`IdentityMap`]: a map keyed by *which* object it is, not by what it contains.
@@ -60,15 +60,17 @@
 //! - The memory of a dead entry waits until no thread can still be reading it. Reclamation is
 //!   [crossbeam-epoch]'s, shared by the process: a thread that stays pinned anywhere delays that memory,
 //!   and nothing else. Values are destroyed at once in any case.
-//! - A thread keeps the memory of at most three times 64 dead entries, 40 KiB each time, until it drops more;
-//!   [`Interner::flush`] gives it back.
-//! - An interner or map that ever held a value takes 1.5 KiB for its table. When it is dropped, that is kept for
+//! - A thread keeps the memory of at most four times 64 dead entries, 40 KiB each time, until it drops more, and
+//!   puts new entries there; [`Interner::flush`] gives it back.
+//! - An interner or map that ever held a value takes 1.6 KiB for its table, and 128 bytes for each thread beyond the
+//!   fourth that adds to it. When it is dropped, that is kept for
 //!   the next one, and never returned to the allocator.
-//! - The table doesn't shrink by itself: after a peak, 4 to 16 bytes for each entry of the peak stay until
+//! - The table doesn't shrink by itself: after a peak, 4 to 32 bytes for each entry of the peak stay until
 //!   [`Interner::shrink_to_fit`], which needs exclusive access. A `static` keeps them.
-//! - Each value costs 32 bytes for its header, unsized ones 40, and 4 to 16 for its share of the
+//! - Each value costs 32 bytes for its header, unsized ones 40, and 4 to 32 for its share of the
 //!   table, the less the more there are.
-//! - On a key that all threads want at once they share its count: a clone or hit writes one shared word.
+//! - On a key that all threads want at once they share its count: a clone or hit writes one shared word, unless
+//!   the value is [immortal](Interned::immortalize).
 //!
 //! # Features
 //!
