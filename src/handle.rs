@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
+use crate::LocalInterned;
 use crate::table::{Internable, Node, Payload, Ref, Registration, SideRef};
 
 /// A strong handle to the one instance of a value.
@@ -343,16 +344,16 @@ impl<T: ?Sized + Internable + Error> Error for Interned<T> {
 
 /// Compares handles with values, in both directions.
 macro_rules! compare {
-    ($($type:ty: $($other:ty),*;)*) => {$($(
-        impl PartialEq<$other> for Interned<$type> {
+    ($($handle:ident<$type:ty>: $($other:ty),*;)*) => {$($(
+        impl PartialEq<$other> for $handle<$type> {
             fn eq(&self, other: &$other) -> bool {
                 let other: &$type = other.as_ref();
                 **self == *other
             }
         }
 
-        impl PartialEq<Interned<$type>> for $other {
-            fn eq(&self, other: &Interned<$type>) -> bool {
+        impl PartialEq<$handle<$type>> for $other {
+            fn eq(&self, other: &$handle<$type>) -> bool {
                 other == self
             }
         }
@@ -360,34 +361,31 @@ macro_rules! compare {
 }
 
 compare! {
-    str: str, &str, String, Box<str>, Arc<str>, Cow<'_, str>;
-    Path: Path, &Path, PathBuf;
-    OsStr: OsStr, &OsStr, OsString;
-    CStr: CStr, &CStr, CString;
+    Interned<str>: str, &str, String, Box<str>, Arc<str>, Cow<'_, str>;
+    Interned<Path>: Path, &Path, PathBuf;
+    Interned<OsStr>: OsStr, &OsStr, OsString;
+    Interned<CStr>: CStr, &CStr, CString;
+    LocalInterned<str>: str, &str, String, Box<str>, Arc<str>, Cow<'_, str>;
+    LocalInterned<Path>: Path, &Path, PathBuf;
+    LocalInterned<OsStr>: OsStr, &OsStr, OsString;
+    LocalInterned<CStr>: CStr, &CStr, CString;
 }
 
-impl<U: PartialEq> PartialEq<[U]> for Interned<[U]> {
-    fn eq(&self, other: &[U]) -> bool {
-        **self == *other
-    }
+/// Compares handles of slices with what contains their elements.
+macro_rules! compare_slices {
+    ($($handle:ident: $([$($len:tt)*] $other:ty),*;)*) => {$($(
+        impl<U: PartialEq, $($len)*> PartialEq<$other> for $handle<[U]> {
+            fn eq(&self, other: &$other) -> bool {
+                let other: &[U] = other.as_ref();
+                **self == *other
+            }
+        }
+    )*)*};
 }
 
-impl<U: PartialEq> PartialEq<&[U]> for Interned<[U]> {
-    fn eq(&self, other: &&[U]) -> bool {
-        **self == **other
-    }
-}
-
-impl<U: PartialEq> PartialEq<Vec<U>> for Interned<[U]> {
-    fn eq(&self, other: &Vec<U>) -> bool {
-        **self == **other
-    }
-}
-
-impl<U: PartialEq, const N: usize> PartialEq<[U; N]> for Interned<[U]> {
-    fn eq(&self, other: &[U; N]) -> bool {
-        **self == *other
-    }
+compare_slices! {
+    Interned: [] [U], [] &[U], [] Vec<U>, [const N: usize] [U; N];
+    LocalInterned: [] [U], [] &[U], [] Vec<U>, [const N: usize] [U; N];
 }
 
 /// A copy of the text.

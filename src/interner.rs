@@ -498,7 +498,16 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
         V: Intern<T>,
         F: FnOnce(&Q) -> V,
     {
-        let hash = self.hash_of(key);
+        self.build_hashed(self.hash_of(key), key, build)
+    }
+
+    /// As `intern_with`, with the key's hash.
+    pub(crate) fn build_hashed<Q, V, F>(&self, hash: u64, key: &Q, build: F) -> Interned<T>
+    where
+        Q: ?Sized + Equivalent<T>,
+        V: Intern<T>,
+        F: FnOnce(&Q) -> V,
+    {
         let outcome = self.table.search_or_insert(
             hash,
             pin(),

@@ -23,7 +23,10 @@
 //! # What is here
 //!
 //! - [`Interner`]: a cache keyed by content. [`Interned`] and [`WeakInterned`] are its handles, [`Pinned`]
-//!   is a session for many calls, [`Interner::intern_all`] takes many values at once. [`global_interner!`] gives a type one interner for the whole program.
+//!   is a session for many calls, [`Interner::intern_all`] takes many values at once. [`global_interner!`]
+//!   gives a type one interner for the whole program.
+//! - [`LocalInterner`]: the front of an interner on one thread, whose handles, [`LocalInterned`], and hits write
+//!   nothing that threads share.
 //! - [`WeakMap`]: a cache from keys to values, with [`Cached`] and [`WeakCached`] as handles.
 //!   [`WeakMap::get_or_init`] builds a value exactly once.
 //! - [`IdentityMap`]: a map keyed by *which* object it is, not by what it contains.
@@ -101,6 +104,25 @@
 //! fn shorten<'a>(map: &'a WeakMap<&'static str, u8>) -> &'a WeakMap<&'a str, u8> { map }
 //! ```
 //!
+//! So are the handles of a [`LocalInterner`], and the front isn't:
+//!
+//! ```
+//! use hapax::LocalInterned;
+//! fn shorten<'a>(handle: LocalInterned<&'static str>) -> LocalInterned<&'a str> { handle }
+//! ```
+//!
+//! ```
+//! use hapax::{Interner, LocalInterner};
+//! type Front<'a, 'b> = LocalInterner<&'a Interner<&'b str>>;
+//! fn same<'a>(front: &'a Front<'a, 'static>) -> &'a Front<'a, 'static> { front }
+//! ```
+//!
+//! ```compile_fail
+//! use hapax::{Interner, LocalInterner};
+//! type Front<'a, 'b> = LocalInterner<&'a Interner<&'b str>>;
+//! fn shorten<'a>(front: &'a Front<'a, 'static>) -> &'a Front<'a, 'a> { front }
+//! ```
+//!
 //! A value doesn't outlive what it borrows:
 //!
 //! ```
@@ -118,6 +140,24 @@
 //! drop(words);
 //! drop(text);
 //! assert_eq!(**word, *"alpha");
+//! ```
+//!
+//! A front doesn't outlive its interner. Its handles do:
+//!
+//! ```
+//! let names = hapax::Interner::<str>::new();
+//! let local = hapax::LocalInterner::new(&names);
+//! let alpha = local.intern("alpha");
+//! drop(local);
+//! drop(names);
+//! assert_eq!(alpha, *"alpha");
+//! ```
+//!
+//! ```compile_fail,E0505
+//! let names = hapax::Interner::<str>::new();
+//! let local = hapax::LocalInterner::new(&names);
+//! drop(names);
+//! assert!(local.is_empty());
 //! ```
 //!
 //! A reference doesn't outlive the handle that it came from:
@@ -167,6 +207,43 @@
 //! send::<hapax::Pinned<'static, str>>();
 //! ```
 //!
+//! A front and its handles stay on their thread, whatever the values are. What they [share](LocalInterned::share)
+//! doesn't:
+//!
+//! ```
+//! let names = hapax::Interner::<str>::new();
+//! let local = hapax::LocalInterner::new(&names);
+//! let alpha = local.intern("alpha");
+//! let alpha = hapax::LocalInterned::share(&alpha);
+//! std::thread::scope(|scope| { scope.spawn(move || drop(alpha)); });
+//! ```
+//!
+//! ```compile_fail,E0277
+//! let names = hapax::Interner::<str>::new();
+//! let local = hapax::LocalInterner::new(&names);
+//! let alpha = local.intern("alpha");
+//! std::thread::scope(|scope| { scope.spawn(move || drop(alpha)); });
+//! ```
+//!
+//! ```compile_fail,E0277
+//! let names = hapax::Interner::<str>::new();
+//! let local = hapax::LocalInterner::new(&names);
+//! let alpha = local.intern("alpha");
+//! std::thread::scope(|scope| { scope.spawn(|| alpha.len()); });
+//! ```
+//!
+//! ```compile_fail,E0277
+//! let names = hapax::Interner::<str>::new();
+//! let local = hapax::LocalInterner::new(&names);
+//! std::thread::scope(|scope| { scope.spawn(move || drop(local)); });
+//! ```
+//!
+//! ```compile_fail,E0277
+//! let names = hapax::Interner::<str>::new();
+//! let local = hapax::LocalInterner::new(&names);
+//! std::thread::scope(|scope| { scope.spawn(|| local.len()); });
+//! ```
+//!
 //! [crossbeam-epoch]: https://docs.rs/crossbeam-epoch
 
 mod builds;
@@ -181,6 +258,7 @@ mod init;
 mod intern;
 mod intern_all;
 mod interner;
+mod local_interner;
 mod map;
 mod memory;
 mod pinned;
@@ -200,6 +278,7 @@ pub use init::InitError;
 pub use intern::Intern;
 pub use intern_all::InternAll;
 pub use interner::{Interner, Iter};
+pub use local_interner::{LocalInterned, LocalInterner};
 pub use map::{MapIter, WeakMap};
 pub use memory::MemoryUsage;
 pub use pinned::Pinned;

@@ -27,7 +27,7 @@ use std::sync::{Arc, Barrier, Mutex, PoisonError};
 use std::thread;
 
 use common::scaled;
-use hapax::{Cached, IdentityMap, Interned, Interner, WeakMap};
+use hapax::{Cached, IdentityMap, Interned, Interner, LocalInterned, LocalInterner, WeakMap};
 
 // The allocator.
 
@@ -243,6 +243,19 @@ fn a_hit_in_an_interner_allocates_nothing() {
         }
         drop(pinned);
 
+        let local = LocalInterner::new(&names);
+        let here: Vec<_> = held.iter().map(|name| local.intern(&**name)).collect();
+        allocate_nothing! {
+            local.intern("7");
+            local.intern(&owned);
+            local.intern(Cow::Borrowed("8"));
+            local.intern_with("9", |_| -> String { unreachable!("it is there") });
+            local.get("7").expect("it is there");
+            local.get("not there");
+            here[7].clone();
+            LocalInterned::share(&here[7]);
+        }
+
         let globals = Interned::<str>::new("alloc.rs");
         let slices = Interner::<[u64]>::new();
         let slice = slices.intern([1, 2, 3]);
@@ -392,6 +405,33 @@ fn a_miss_in_an_interner_allocates_once() {
         });
         assert_eq!((allocated, freed), (count + 1, count));
         drop(held);
+    });
+}
+
+/// The table of a front grows, stays, and is given back when that is asked for.
+#[test]
+fn a_key_that_a_front_takes_allocates_once() {
+    alone(|| {
+        let numbers = Interner::<u64>::new();
+        let count = scaled(4000, 20);
+        let _held: Vec<_> = (0..count as u64).map(|key| numbers.intern(key)).collect();
+        let local = LocalInterner::new(&numbers);
+        let take = || {
+            let mut taken = Vec::with_capacity(count);
+            taken.extend((0..count as u64).map(|key| local.intern(key)));
+            taken
+        };
+        let before = live();
+        drop(take());
+        let (taken, allocated, freed) = counted(take);
+        assert_eq!((allocated, freed), (count + 1, 0));
+        let each = (live() - before) as usize / count - size_of_val(&taken[0]);
+        assert!((64..=104).contains(&each), "{each} bytes a key");
+        let ((), allocated, freed) = counted(|| drop(taken));
+        assert_eq!((allocated, freed), (0, count + 1));
+        local.shrink_to_fit();
+        let left = live() - before;
+        assert!(left <= 8 * 20, "{left} bytes are left");
     });
 }
 

@@ -28,8 +28,8 @@ use std::thread;
 
 use common::{Census, Counted, panic_of, scaled};
 use hapax::{
-    ById, Cached, InitError, Intern, Internable, Interned, Interner, MapIter, MemoryUsage, Pinned,
-    RandomState, WeakCached, WeakInterned, WeakMap,
+    ById, Cached, InitError, Intern, Internable, Interned, Interner, LocalInterned, LocalInterner,
+    MapIter, MemoryUsage, Pinned, RandomState, WeakCached, WeakInterned, WeakMap,
 };
 
 // Width.
@@ -55,6 +55,8 @@ fn a_handle_is_one_pointer_wide() {
     check::<Interned<OsStr>>();
     check::<Interned<CStr>>();
     check::<Interned<Box<dyn Error>>>();
+    check::<LocalInterned<str>>();
+    check::<LocalInterned<Aligned>>();
     check::<Cached<u8, u8>>();
     check::<Cached<(), ()>>();
     check::<Cached<String, Aligned>>();
@@ -819,7 +821,11 @@ fn types_are_sent_and_shared_where_their_parameters_are_both() {
         MapIter<'static, OnlySend, u8>: false false;
         MapIter<'static, u8, OnlySync>: false false;
 
-        // A session is its thread's.
+        // What is local is its thread's, and so is a session.
+        LocalInterned<u8>: false false;
+        LocalInterned<str>: false false;
+        LocalInterner<&'static Interner<u8>>: false false;
+        LocalInterner<Arc<Interner<str>>>: false false;
         Pinned<'static, u8>: false false;
         Pinned<'static, str, OnlySync>: false false;
 
@@ -857,6 +863,10 @@ fn handles_go_through_panics_where_their_values_do() {
         Interned<[RefCell<u8>]>: false;
         WeakInterned<str>: true;
         WeakInterned<Cell<u8>>: false;
+        LocalInterned<str>: true;
+        LocalInterned<Cell<u8>>: false;
+        LocalInterner<Arc<Interner<str>>>: true;
+        LocalInterner<&'static Interner<Cell<u8>>>: true;
         Cached<u8, u8>: true;
         Cached<Cell<u8>, u8>: false;
         Cached<u8, Cell<u8>>: false;
@@ -877,14 +887,16 @@ fn shorten<'a>(
     weak: WeakInterned<&'static str>,
     cached: Cached<&'static str, &'static u8>,
     weak_cached: WeakCached<&'static str, &'static u8>,
+    local: LocalInterned<&'static str>,
 ) -> (
     Interned<&'a str>,
     Interned<[&'a str]>,
     WeakInterned<&'a str>,
     Cached<&'a str, &'a u8>,
     WeakCached<&'a str, &'a u8>,
+    LocalInterned<&'a str>,
 ) {
-    (strong, slice, weak, cached, weak_cached)
+    (strong, slice, weak, cached, weak_cached, local)
 }
 
 #[test]
@@ -899,14 +911,20 @@ fn handles_are_covariant() {
         map.get_or_insert("alpha", &BYTE),
     );
     let weak = (Interned::downgrade(&alpha), Cached::downgrade(&entry));
-    let local = String::from("beta");
-    let (alpha, list, weak, entry, weak_entry) = shorten(alpha, list, weak.0, entry, weak.1);
+    let (front, text) = (LocalInterner::new(&names), String::from("beta"));
+    let local = front.intern("alpha");
+    let (alpha, list, weak, entry, weak_entry, local) =
+        shorten(alpha, list, weak.0, entry, weak.1, local);
     let longer = |a: &Interned<&str>, b: &str| if a.len() > b.len() { "a" } else { "b" };
-    assert_eq!(longer(&alpha, &local), "a");
+    assert_eq!(longer(&alpha, &text), "a");
     // Beside handles that borrow from here.
     let borrowing = Interner::<&str>::new();
-    let both = [alpha, borrowing.intern(&local[..])];
+    let both = [alpha, borrowing.intern(&text[..])];
     assert_eq!([*both[0], *both[1]], ["alpha", "beta"]);
+    let locals = [local, LocalInterner::new(&borrowing).intern(&text[..])];
+    assert!(locals.iter().eq(both.iter()));
+    assert_eq!(front.len(), 1);
+    drop(locals);
     assert_eq!(weak.upgrade().as_ref(), Some(&both[0]));
     assert_eq!(weak_entry.upgrade().as_deref(), Some(&&BYTE));
     drop((both, list, entry));

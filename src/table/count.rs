@@ -476,9 +476,14 @@ fn take_slow(old: Count) -> Found {
 /// Aborts, as `Arc` does, where going on would free a value that is in use: unless it is immortal.
 #[cold]
 fn check(count: Count) {
-    if count.is_immortal() {
-        return;
+    if !count.is_immortal() {
+        overflow();
     }
+}
+
+/// Aborts: there are more handles of one value than can be counted.
+#[cold]
+pub(crate) fn overflow() -> ! {
     eprintln!("hapax: too many handles of one value; were they leaked in a loop?");
     std::process::abort()
 }

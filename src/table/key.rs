@@ -21,7 +21,7 @@ const _: () = assert!(SPREAD.wrapping_mul(UNSPREAD) == 1);
 /// The order key of a hash: equal only for equal hashes, and good in its top bits also for a hasher that
 /// isn't.
 #[inline]
-pub(super) fn key_of_hash(hash: u64) -> u64 {
+pub(crate) fn key_of_hash(hash: u64) -> u64 {
     hash.wrapping_mul(SPREAD)
 }
 

@@ -216,10 +216,12 @@ use primitive::{AtomicPtr, AtomicU32, Ordering};
 use splice::Spliced;
 
 pub(crate) use batch::GROUP;
-pub(crate) use count::Found;
+pub(crate) use count::{Found, overflow};
+pub(crate) use key::key_of_hash;
 pub(crate) use lazy::{Entries, LazyTable, Outcome, Pending};
 pub use node::Internable;
 pub(crate) use node::{Building, NewNode, Node, Payload, Seat};
+pub(crate) use panics::FirstPanic;
 pub(crate) use reference::Ref;
 #[cfg(loom)]
 pub(crate) use retire::end_thread;
