@@ -66,14 +66,14 @@
 //! - A thread keeps the memory of at most four times 64 dead entries, 40 KiB each time, until it drops more, and
 //!   puts new entries there; [`Interner::flush`] gives it back.
 //! - An interner or map that ever held a value takes 1.6 KiB for its table, and 128 bytes for each thread beyond the
-//!   fourth that adds to it. When it is dropped, that is kept for
-//!   the next one, and never returned to the allocator.
+//!   fourth that adds to it. When it is dropped, that is kept for the next one, and never returned to the
+//!   allocator.
 //! - The table doesn't shrink by itself: after a peak, 4 to 32 bytes for each entry of the peak stay until
 //!   [`Interner::shrink_to_fit`], which needs exclusive access. A `static` keeps them.
 //! - Each value costs 32 bytes for its header, unsized ones 40, and 4 to 32 for its share of the
 //!   table, the less the more there are.
-//! - On a key that all threads want at once they share its count: a clone or hit writes one shared word, unless
-//!   the value is [immortal](Interned::immortalize).
+//! - On a key that all threads want at once they share its count: a clone or hit writes one shared word. Those of
+//!   a [`LocalInterner`] don't, nor those of a value that is [immortal](Interned::immortalize).
 //!
 //! # Features
 //!

@@ -30,8 +30,11 @@
 //!
 //! # Cost
 //!
-//! A hit is a hash, a tag, an entry, two counts that nobody else knows, and a comparison. A key at the address of
+//! A hit is a hash, a tag, an entry, a count that nobody else knows, and a comparison. A key at the address of
 //! the last one, such as a literal in a loop, is compared first, and on a hit not even hashed.
+//!
+//! Of keys with one tag, 31 bits of the hash, only the first one is found so. The others take the way over the
+//! interner each time: of a million keys, some two hundred.
 
 mod handle;
 mod nodes;
@@ -57,8 +60,8 @@ pub use handle::LocalInterned;
 /// The front of an [`Interner`] on one thread: the same values, through handles that are counted without atomics.
 ///
 /// What this thread holds a [`LocalInterned`] of, it finds without writing anything that threads share, so that
-/// threads which want the same keys don't slow each other down. Other keys come from the interner, which takes up
-/// to twice as long as without a front. It is for threads that hold many handles, or clone them often; keep
+/// threads which want the same keys don't slow each other down. Other keys come from the interner, and take longer
+/// than without a front. It is for threads that hold on to what they intern, and look it up or clone it often. Keep
 /// one in a thread-local, or hand it around on its thread.
 ///
 /// `I` is anything that leads to the interner: a reference, an `Arc`.

@@ -21,6 +21,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeSet, HashMap, HashSet, VecDeque};
 use std::ffi::{CStr, CString, OsStr, OsString};
 use std::hash::{BuildHasher, BuildHasherDefault, Hash, Hasher};
+use std::mem::ManuallyDrop;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::rc::Rc;
@@ -130,19 +131,20 @@ fn the_interner_is_one_that_is_borrowed_or_shared() {
     assert!(handles.iter().all(|handle| *handle == *"alpha"));
 }
 
-/// A leaked handle keeps its value, and nothing is wrong with the front.
+/// A handle that is leaked keeps its value, and nothing is wrong with the front.
 #[test]
 fn a_handle_that_is_forgotten_stays_listed() {
     let names = Interner::<str>::new();
     let local = LocalInterner::new(&names);
-    let alpha = local.intern("alpha");
-    std::mem::forget(alpha.clone());
-    drop(alpha);
+    let forgotten = ManuallyDrop::new(local.intern("alpha"));
     assert_eq!((local.len(), names.len()), (1, 1));
     let alpha = local.intern("alpha");
     assert_eq!(shared_count(&alpha), 1);
     drop((alpha, local));
     assert_eq!(names.len(), 1);
+    // For the sake of leak checkers.
+    drop(ManuallyDrop::into_inner(forgotten));
+    assert!(names.is_empty());
 }
 
 // Forms.
@@ -283,6 +285,32 @@ fn a_buffer_that_is_used_again_is_another_key() {
             .map(|number| **number)
             .eq((0..20).map(|place| place / 2))
     );
+}
+
+/// A literal in a loop.
+#[test]
+fn a_key_where_the_last_one_was_is_compared_and_not_hashed() {
+    #[derive(Clone, PartialEq, Eq)]
+    struct Name<'a>(&'static str, &'a Cell<usize>);
+    impl Hash for Name<'_> {
+        fn hash<H: Hasher>(&self, state: &mut H) {
+            self.1.set(self.1.get() + 1);
+            self.0.hash(state);
+        }
+    }
+    let hashed = Cell::new(0);
+    let names = Interner::<Name>::new();
+    let local = LocalInterner::new(&names);
+    let (alpha, beta) = (Name("alpha", &hashed), Name("beta", &hashed));
+    let held = [local.intern(&alpha), local.intern(&beta)];
+    for turn in 1..10 {
+        for (name, handle) in [&alpha, &beta].into_iter().zip(&held) {
+            for _ in 0..10 {
+                assert!(local.intern(name) == *handle);
+            }
+        }
+        assert_eq!(hashed.get(), 2 + 2 * turn);
+    }
 }
 
 // Handles.
