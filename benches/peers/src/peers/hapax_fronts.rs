@@ -1,7 +1,7 @@
-//! This crate in other ways than one call per value through the plain handle: for who has many values at hand, or
-//! some that stay for good. Not every program can use them, so that they are shown beside it, not instead.
+//! This crate in other ways than one call per value through the plain handle: for who has many values at hand, some
+//! that stay for good, or some that each thread holds for itself. Not every program can use them, so that they are shown beside it, not instead.
 
-use hapax::{Interned, Interner};
+use hapax::{Interned, Interner, LocalInterned, LocalInterner};
 
 use super::{Kind, Peer};
 use crate::rows::Row;
@@ -44,6 +44,35 @@ impl Peer for Batch {
 
     #[cfg(test)]
     fn text(handle: &Interned<str>) -> &str {
+        handle
+    }
+
+    #[cfg(test)]
+    fn len() -> Option<usize> {
+        Some(TABLE.len())
+    }
+}
+
+/// Each thread has a front of its own.
+pub struct Local(LocalInterner<&'static Interner<str>>);
+
+impl Peer for Local {
+    type Handle = LocalInterned<str>;
+
+    const NAME: &'static str = "hapax-local";
+    const KIND: Kind = Kind::Ours;
+    const PACKAGE: &'static str = "hapax";
+
+    fn open() -> Self {
+        Self(LocalInterner::new(&TABLE))
+    }
+
+    fn intern(&self, text: &str) -> LocalInterned<str> {
+        self.0.intern(text)
+    }
+
+    #[cfg(test)]
+    fn text(handle: &LocalInterned<str>) -> &str {
         handle
     }
 

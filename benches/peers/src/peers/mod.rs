@@ -132,6 +132,7 @@ impl Entry {
 /// All peers, in the order of the tables.
 pub const ALL: &[Entry] = &[
     Entry::of::<hapax::Hapax>(),
+    Entry::of::<hapax_fronts::Local>(),
     Entry::of::<hapax_fronts::Batch>(),
     Entry::of::<hapax_fronts::Immortal>(),
     Entry::of::<internment::Internment>(),

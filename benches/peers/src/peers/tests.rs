@@ -142,6 +142,7 @@ fn hapax_immortal() {
 }
 
 check! {
+    hapax_local: super::hapax_fronts::Local, 2;
     hapax_batch: super::hapax_fronts::Batch, 2;
     hapax: super::hapax::Hapax, 2;
     internment: super::internment::Internment, 2;
