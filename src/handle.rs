@@ -7,7 +7,6 @@ use std::ffi::{CStr, CString, OsStr, OsString};
 use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
-use std::mem::ManuallyDrop;
 use std::ops::Deref;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::path::{Path, PathBuf};
@@ -172,7 +171,9 @@ impl<T: ?Sized + Internable> Interned<T> {
     /// ```
     #[must_use = "the value leaks if the pointer is lost"]
     pub fn into_raw(this: Self) -> *const T {
-        ManuallyDrop::new(this).0.as_ptr()
+        let value = Self::as_ptr(&this);
+        this.0.into_counted();
+        value
     }
 
     /// Takes back a handle that was given away. It is one of an [immortal](Self::immortalize) value if the value is
@@ -189,19 +190,23 @@ impl<T: ?Sized + Internable> Interned<T> {
     pub unsafe fn from_raw(pointer: *const T) -> Self {
         // SAFETY: the value lies that far behind its node.
         let node = unsafe { pointer.cast::<Node>().byte_sub(T::OFFSET) };
-        // SAFETY: `into_raw` let go of one count on a node, which is never null, or the node is immortal, and can do
-        // with a count too few.
+        // SAFETY: `into_raw` let go of one count on a node, which is never null.
         let entry = unsafe { Ref::from_counted(NonNull::new_unchecked(node.cast_mut())) };
-        Self(entry.into_untouching())
+        Self(if entry.is_immortal() {
+            entry.immortalize()
+        } else {
+            entry
+        })
     }
 
     /// Makes the value immortal: it stays in its interner for ever, and its memory is never given back, also when
     /// the interner is gone.
     ///
     /// Hits on it write nothing that threads share, and to clone or drop the handles that come of them, or of this
-    /// one, touches no memory at all. So it is for what all threads use all the time: keywords, common labels. The
-    /// handles that were there before go on counting, and do no harm. No hook or callback will run for the value,
-    /// and [`try_unwrap`](Self::try_unwrap) gives the handle back.
+    /// one, touches no memory at all. So it is for what all threads use all the time: keywords, common labels.
+    /// Handles that were there before go on counting, as do those that come out of an `ArcSwapAny`; to immortalize
+    /// them again teaches them. No hook or callback will run for the value, and [`try_unwrap`](Self::try_unwrap)
+    /// gives the handle back.
     ///
     /// # Examples
     ///
@@ -561,6 +566,28 @@ mod tests {
         assert_eq!(alpha.0.node().peek_count(), count);
     }
 
+    /// What counts up counts down as often, or a loop of it would reach the flags in the end.
+    #[test]
+    fn what_is_done_to_an_immortal_value_leaves_no_count_behind() {
+        static NAMES: Interner<str> = Interner::new();
+        let counting = NAMES.intern("alpha");
+        let knowing = Interned::immortalize(counting.clone());
+        let count = counting.0.node().peek_count();
+        for handle in [&counting, &knowing] {
+            drop(handle.clone());
+            drop(Interned::immortalize(handle.clone()));
+            // SAFETY: what came from `into_raw` is taken back once.
+            drop(unsafe { Interned::from_raw(Interned::into_raw(handle.clone())) });
+            #[cfg(feature = "arc-swap")]
+            {
+                let swap: arc_swap::ArcSwapAny<_> = arc_swap::ArcSwapAny::new(handle.clone());
+                swap.store(swap.load_full());
+                drop(swap.swap(handle.clone()));
+            }
+            assert_eq!(counting.0.node().peek_count(), count);
+        }
+    }
+
     /// The abort of a count that has run away, in a process of its own.
     #[test]
     #[cfg_attr(miri, ignore = "starts a process")]
@@ -572,13 +599,18 @@ mod tests {
             let weak = Interned::downgrade(&alpha);
             alpha.0.node().poke_handles(1 << 36);
             match &way[..] {
+                "immortal" => {
+                    // As often as an immortal value may be counted.
+                    alpha.0.node().poke_handles(3 << 36);
+                    std::mem::forget(alpha.clone());
+                }
                 "clone" => std::mem::forget(alpha.clone()),
                 "intern" => std::mem::forget(names.intern("alpha")),
                 _ => std::mem::forget(weak.upgrade()),
             }
             return;
         }
-        for way in ["clone", "intern", "upgrade"] {
+        for way in ["clone", "intern", "upgrade", "immortal"] {
             let child = std::process::Command::new(std::env::current_exe().unwrap())
                 .args(["too_many_handles_abort_with_a_message", "--nocapture"])
                 .env(CHILD, way)

@@ -103,7 +103,7 @@ where
     }
 
     fn size_hint(&self) -> (usize, Option<usize>) {
-        let ready = self.ready.iter().flatten().count();
+        let ready = self.ready[self.next..].iter().flatten().count();
         let (least, most) = self.values.size_hint();
         (
             least.saturating_add(ready),

@@ -125,7 +125,8 @@ impl<T: ?Sized + Internable, S> Interner<T, S> {
         interner
     }
 
-    /// The number of live values: exact whenever nothing else runs, otherwise a recent one. O(1).
+    /// The number of live values: exact whenever nothing else runs. Each of those that come meanwhile may be missing,
+    /// and each that goes may be taken off before what came instead is seen. O(1).
     ///
     /// # Examples
     ///

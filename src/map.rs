@@ -113,7 +113,8 @@ impl<K, V, S> WeakMap<K, V, S> {
         map
     }
 
-    /// The number of live entries: exact whenever nothing else runs, otherwise a recent one. O(1).
+    /// The number of live entries: exact whenever nothing else runs. Each of those that come meanwhile may be missing,
+    /// and each that goes may be taken off before what came instead is seen. O(1).
     ///
     /// # Examples
     ///

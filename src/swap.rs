@@ -29,31 +29,38 @@ pub struct Pointee {
     _node: Node,
 }
 
-fn as_ptr<T: ?Sized + Payload>(entry: &Ref<T>) -> *mut Pointee {
-    entry.as_tagged().as_ptr().cast()
+/// How far behind the beginning of a node the pointer leads. arc-swap tells pointers of different types apart by
+/// nothing but their address, so it must be one that no other type can have: also not one without a size, which may
+/// lie at the very end of the allocation before.
+const INSIDE: usize = size_of::<u64>();
+
+const _: () = assert!(INSIDE < size_of::<Node>());
+
+fn inside(node: NonNull<Node>) -> *mut Pointee {
+    node.as_ptr().wrapping_byte_add(INSIDE).cast()
 }
 
 /// # Safety
 ///
-/// The pointer came from `as_ptr` for a count that the caller hands over.
+/// The pointer came from `inside`, and the caller hands a count over.
 unsafe fn from_ptr<T: ?Sized + Payload>(pointer: *const Pointee) -> Ref<T> {
-    // SAFETY: the pointer is a tagged node's, and not null, by the caller's promise.
-    unsafe { Ref::from_tagged(NonNull::new_unchecked(pointer.cast_mut().cast())) }
+    let node = pointer.wrapping_byte_sub(INSIDE).cast_mut().cast();
+    // SAFETY: the pointer is a node's, and not null, by the caller's promise.
+    unsafe { Ref::from_counted(NonNull::new_unchecked(node)) }
 }
 
-// SAFETY: the pointer is the node's address, and not null; a node is aligned to eight bytes, and the tag of an
-// immortal one leaves arc-swap's two bits alone. It is the same for all handles of a value, but for those that don't
-// know yet that it is immortal, which arc-swap takes for handles of another value. `into_ptr` keeps what `from_ptr`
-// takes over.
+// SAFETY: the pointer leads into the node, at a multiple of eight bytes. It isn't null, it is the same for all handles
+// of a value, and different from the pointers of anything else that is alive. `into_ptr` keeps a count, which
+// `from_ptr` takes over.
 unsafe impl<T: ?Sized + Internable> RefCnt for Interned<T> {
     type Base = Pointee;
 
     fn into_ptr(me: Self) -> *mut Pointee {
-        as_ptr(&ManuallyDrop::new(me).0)
+        inside(me.0.into_counted())
     }
 
     fn as_ptr(me: &Self) -> *mut Pointee {
-        as_ptr(&me.0)
+        inside(me.0.as_node_ptr())
     }
 
     unsafe fn from_ptr(pointer: *const Pointee) -> Self {
@@ -67,11 +74,11 @@ unsafe impl<K, V> RefCnt for Cached<K, V> {
     type Base = Pointee;
 
     fn into_ptr(me: Self) -> *mut Pointee {
-        as_ptr(ManuallyDrop::new(me).entry())
+        inside(ManuallyDrop::new(me).entry().as_node_ptr())
     }
 
     fn as_ptr(me: &Self) -> *mut Pointee {
-        as_ptr(me.entry())
+        inside(me.entry().as_node_ptr())
     }
 
     unsafe fn from_ptr(pointer: *const Pointee) -> Self {

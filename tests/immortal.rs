@@ -2,7 +2,7 @@
 //!
 //! - They stay when all handles go, and when their interner goes; nothing ever runs for them.
 //! - A handle that knows it needn't count and one that doesn't are the same handle to users.
-//! - The knowledge survives `into_raw` and `ArcSwapAny`.
+//! - It goes through `into_raw` and `ArcSwapAny` and comes back as the same.
 //! - Any number of handles may forget it, or come from before: nothing dies of it, nothing overflows.
 //!
 //! What is made immortal here hangs in statics, so that a leak checker finds a way to it.
@@ -127,26 +127,28 @@ fn the_knowledge_survives_a_raw_pointer() {
 
 #[cfg(feature = "arc-swap")]
 #[test]
-fn the_knowledge_survives_arc_swap() {
+fn it_is_one_instance_to_arc_swap() {
     use arc_swap::{ArcSwapAny, RefCnt};
 
     static NAMES: Interner<str> = Interner::new();
     let before = NAMES.intern("alpha");
-    let current = ArcSwapAny::new(before.clone());
-    for _ in 0..10 {
-        let alpha = Interned::immortalize(current.load_full());
-        current.store(alpha.clone());
-        assert!(std::ptr::eq(
-            RefCnt::as_ptr(&alpha),
-            RefCnt::as_ptr(&*current.load())
-        ));
+    let current: ArcSwapAny<_> = ArcSwapAny::new(before.clone());
+    let after = Interned::immortalize(before.clone());
+    assert_eq!(RefCnt::as_ptr(&before), RefCnt::as_ptr(&after));
+    for handle in [&before, &after] {
+        current.store(handle.clone());
+        assert!(Interned::is_immortal(&current.load()));
         current.rcu(|now| now.clone());
-        let now = current.load();
-        let replaced = current.compare_and_swap(&now, before.clone());
-        assert_eq!(*replaced, before);
+        // Whichever handle leads to it, it is what is there.
+        let beta = NAMES.intern("beta");
+        assert_eq!(*current.compare_and_swap(&after, beta.clone()), after);
+        assert_eq!(*current.load(), beta);
+        current.store(handle.clone());
+        current.compare_and_swap(&before, beta.clone());
+        assert_eq!(*current.load(), beta);
     }
     drop(current);
-    assert_eq!(*before, *"alpha");
+    assert_eq!((NAMES.len(), &*before), (1, "alpha"));
 }
 
 /// Handles from before the change count down, and others that were given away twice count up.

@@ -155,14 +155,22 @@ fn a_panic_loses_its_group_and_nothing_else() {
         let mut handles = values.intern_all(&touchy);
         let mut seen = Vec::new();
         let mut panics = 0;
+        let mut left = None;
         loop {
             match catch_unwind(AssertUnwindSafe(|| handles.next())) {
                 Ok(Some(handle)) => seen.push(handle.0.key),
                 Ok(None) => break,
-                Err(_) => panics += 1,
+                Err(_) => {
+                    panics += 1;
+                    let (least, most) = handles.size_hint();
+                    assert_eq!(Some(least), most, "{what}");
+                    left = Some((least, seen.len()));
+                }
             }
         }
         assert_eq!(panics, 1, "{what}");
+        let (least, before) = left.expect("it has panicked");
+        assert_eq!(seen.len(), before + least, "{what}");
         // The first group and the last one.
         let first: Vec<_> = (0..32).collect();
         assert_eq!(seen[..32], first, "{what}");

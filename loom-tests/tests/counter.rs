@@ -2,7 +2,9 @@
 //!
 //! In models the first thread has a place in the table, the second one in a segment; further ones share one.
 
-use hapax_loom_tests::{Key, end_thread, model, quietly, values};
+use std::sync::Arc;
+
+use hapax_loom_tests::{Identity, Key, Values, collect, end_thread, meet, model, quietly, values};
 
 /// A thread counts an entry and ends, while another one counts its first.
 ///
@@ -28,5 +30,30 @@ fn place_changes_hands() {
         assert_eq!(values.len(), 2);
         loom::skip_branch();
         drop(entries);
+    });
+}
+
+/// A last handle goes late, while the table of its interner is given up and comes to serve another one.
+///
+/// Would catch: an entry that is counted out of a table which it wasn't counted into.
+#[test]
+fn late_drop_races_recycling() {
+    model(2, || {
+        let (values, ledger) = values();
+        let late = values.intern(ledger.value(Key::at(1)));
+        let value = ledger.value(Key::at(2));
+        let ((fresh, entry), ()) = meet(
+            move || {
+                drop(values);
+                quietly(|| (0..4).for_each(|_| collect()));
+                let fresh = Arc::new(Values::with_hasher(Identity));
+                let entry = fresh.intern(value);
+                (fresh, entry)
+            },
+            move || drop(late),
+        );
+        assert_eq!(fresh.len(), 1);
+        loom::skip_branch();
+        drop(entry);
     });
 }

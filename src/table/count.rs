@@ -8,9 +8,9 @@
 //!  DEAD  DETACHED  HIDDEN  BUILDING  HELD_BACK    strong handles    generation
 //! ```
 //!
-//! An *immortal* entry has 3 * 2^36 handles more than there are. That is far above any real number, and far below the
-//! flags, so that handles which don't know that they needn't count go on counting and do no harm. Those that know
-//! touch the word no more.
+//! An *immortal* entry has 2^37 handles more than count. That is above any real number, and below the flags, so that
+//! handles which don't know that they needn't count go on counting, up and down. Those that know don't touch the
+//! word: each gave its count back when it learned of it.
 //!
 //! The word is born with one handle. Every combination that occurs (`?`: set or not):
 //!
@@ -51,11 +51,8 @@ const ONE: u64 = 1 << GENERATION_BITS;
 /// race past the check.
 const LIMIT: u64 = 1 << 56;
 
-/// Set in the number of handles of an immortal entry. It stays, however the number drifts by less than `LIMIT`.
+/// What is added to the count of an entry to make it immortal.
 const IMMORTAL: u64 = 1 << 57;
-
-/// What makes an entry immortal.
-const BIAS: u64 = IMMORTAL + LIMIT;
 
 const HELD_BACK: u64 = 1 << 59;
 const BUILDING: u64 = 1 << 60;
@@ -206,15 +203,20 @@ impl AtomicCount {
         }
     }
 
-    /// Makes sure that a node on which the caller holds a count never loses its last one.
+    /// Gives one count back, for the knowledge that the node never loses its last one.
     pub(super) fn immortalize(&self) {
         // Relaxed throughout: nothing but the number changes hands. Whoever takes the bias for handles counts, and
         // whoever knows it for what it is got the node as all finders do.
         let mut seen = self.0.load(Ordering::Relaxed);
-        while !Count(seen).is_immortal() {
+        loop {
+            let bias = if Count(seen).is_immortal() {
+                0
+            } else {
+                IMMORTAL
+            };
             match self.0.compare_exchange_weak(
                 seen,
-                seen + BIAS,
+                seen - ONE + bias,
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             ) {
@@ -460,8 +462,9 @@ fn take_slow(old: Count) -> Found {
         // finder helps to unlink the node before it looks again.
         Found::Dead
     } else if old.0 & HANDLES >= LIMIT {
+        // An immortal one, which the finder has counted all the same.
         check(old);
-        Found::Immortal
+        Found::Live
     } else if old.is_hidden() {
         Found::Hidden
     } else if old.is_building() {
@@ -473,10 +476,11 @@ fn take_slow(old: Count) -> Found {
     }
 }
 
-/// Aborts, as `Arc` does, where going on would free a value that is in use: unless it is immortal.
+/// Aborts, as `Arc` does, where going on would free a value that is in use: unless the count is only that of an
+/// immortal one.
 #[cold]
 fn check(count: Count) {
-    if !count.is_immortal() {
+    if count.0 & HANDLES & !IMMORTAL >= LIMIT {
         overflow();
     }
 }

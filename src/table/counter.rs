@@ -143,6 +143,14 @@ impl Counter {
         sum.max(0) as usize
     }
 
+    /// Bytes of all segments outside the header.
+    pub(super) fn bytes(&self) -> usize {
+        (0..SEGMENTS)
+            .filter(|&segment| self.segment(segment).is_some())
+            .map(|segment| size_of::<Place>() * (INLINE << segment))
+            .sum()
+    }
+
     /// Back to zero, in a table that nobody can see.
     pub(super) fn reset(&self) {
         for place in self.places() {

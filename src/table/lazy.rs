@@ -185,8 +185,10 @@ impl<T: ?Sized + Payload> LazyTable<T> {
         let key = key_of_hash(hash);
         let mut held = None;
         loop {
-            let (entry, found) = table.next_entry(key, held.as_ref(), &guard).ok()?;
+            let next = table.next_entry(key, held.as_ref(), &guard).ok();
+            // Before `held` goes, which may have become the last handle.
             drop(guard);
+            let (entry, found) = next?;
             if accept(&entry, found) {
                 drop(held);
                 return Some(entry);
@@ -363,8 +365,9 @@ impl<T: ?Sized + Payload> LazyTable<T> {
 
     /// Bytes of the table without its entries.
     pub(crate) fn bytes(&self) -> usize {
-        self.get()
-            .map_or(0, |table| size_of::<Table>() + table.buckets.bytes())
+        self.get().map_or(0, |table| {
+            size_of::<Table>() + table.buckets.bytes() + table.entries.bytes()
+        })
     }
 
     pub(crate) fn set_hook(&self, f: impl Fn(&T) + Send + Sync + 'static) {

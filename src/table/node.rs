@@ -179,7 +179,7 @@ impl Node {
         self.count.read().is_immortal()
     }
 
-    /// Makes the value immortal. The caller holds a count.
+    /// Makes the value immortal. The caller gives the count up that it holds.
     pub(super) fn immortalize(&self) {
         self.count.immortalize();
     }

@@ -78,25 +78,6 @@ impl<T: ?Sized + Payload> Ref<T> {
         }
     }
 
-    /// What `into_tagged` let go of.
-    ///
-    /// # Safety
-    ///
-    /// It came from there, of a reference to the same type, and is taken back once.
-    #[cfg(feature = "arc-swap")]
-    pub(crate) unsafe fn from_tagged(tagged: NonNull<Node>) -> Self {
-        Self {
-            tagged,
-            value: PhantomData,
-        }
-    }
-
-    /// The node's address, tagged if the reference knows it to be immortal.
-    #[cfg(feature = "arc-swap")]
-    pub(crate) fn as_tagged(&self) -> NonNull<Node> {
-        self.tagged
-    }
-
     /// Whether this reference knows its value to be immortal.
     #[inline]
     fn is_tagged(&self) -> bool {
@@ -108,24 +89,24 @@ impl<T: ?Sized + Payload> Ref<T> {
         self.is_tagged() || self.node().is_immortal()
     }
 
-    /// The same reference, to a value that never dies from now on.
+    /// The same reference, to a value that never dies from now on. It counts no more.
     pub(crate) fn immortalize(self) -> Self {
         if self.is_tagged() {
             return self;
         }
-        self.node().immortalize();
-        self.into_untouching()
+        let this = ManuallyDrop::new(self);
+        this.node().immortalize();
+        // SAFETY: it is immortal now, and our count was given back.
+        unsafe { Self::immortal(this.as_node_ptr()) }
     }
 
-    /// The same reference, which counts no more if its value turns out to be immortal.
-    pub(crate) fn into_untouching(self) -> Self {
-        if self.is_tagged() || !self.node().is_immortal() {
-            return self;
+    /// Lets go of the reference, which counts from here on, whatever it knew.
+    pub(crate) fn into_counted(self) -> NonNull<Node> {
+        let this = ManuallyDrop::new(self);
+        if this.is_tagged() {
+            this.node().count.clone_handle();
         }
-        // Its count stays, for ever, among those that the value has too many.
-        let node = ManuallyDrop::new(self).as_node_ptr();
-        // SAFETY: it is immortal.
-        unsafe { Self::immortal(node) }
+        this.as_node_ptr()
     }
 
     #[inline]

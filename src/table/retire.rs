@@ -278,8 +278,8 @@ local! {
     })
 }
 
-/// Calls `f` unless the thread-locals of this thread are gone, or this is a call from within its own
-/// allocator.
+/// Calls `f` unless the thread-locals of this thread are gone, or this is a call from within: from the allocator, or
+/// from what somebody else has deferred.
 fn with_retirement(f: impl FnOnce(&mut Retirement)) {
     let _ = RETIREMENT.try_with(|cell| {
         if let Ok(mut mine) = cell.try_borrow_mut() {
@@ -372,7 +372,7 @@ impl Drop for Retirement {
 #[cfg(loom)]
 pub(crate) fn end_thread() {
     with_retirement(Retirement::end);
-    super::slot::give_back();
+    super::slot::end_thread();
 }
 
 /// Memory that a node of this thread has left behind, if it has just this layout.

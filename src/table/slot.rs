@@ -29,19 +29,20 @@ global! { fn taken() -> AtomicU64 = AtomicU64::new(0) }
 // Without a destructor, so that it works while thread-locals are destroyed.
 local! { static SLOT: Cell<usize> = Cell::new(UNKNOWN) }
 
-/// Gives the number back when the thread ends. loom's threads do that by `end_thread`.
+/// The number, for when the thread ends. loom's threads do that by `end_thread`.
 #[cfg(not(loom))]
-struct Return;
+struct Return(Cell<usize>);
 
 #[cfg(not(loom))]
 impl Drop for Return {
     fn drop(&mut self) {
-        give_back();
+        SLOT.with(|slot| slot.set(NONE));
+        give_back(self.0.get());
     }
 }
 
 #[cfg(not(loom))]
-local! { static RETURN: Return = Return }
+local! { static RETURN: Return = Return(Cell::new(NONE)) }
 
 /// The number of the calling thread.
 #[inline]
@@ -76,6 +77,8 @@ fn take() -> Option<usize> {
         ) {
             Ok(_) => {
                 SLOT.with(|slot| slot.set(free));
+                #[cfg(not(loom))]
+                RETURN.with(|number| number.0.set(free));
                 return Some(free);
             }
             Err(now) => seen = now,
@@ -89,9 +92,13 @@ pub(crate) fn begin_thread() {
     slot();
 }
 
-/// Gives the number of the calling thread back.
-pub(super) fn give_back() {
-    let number = SLOT.with(|slot| slot.replace(NONE));
+/// What thread exit does outside of models.
+#[cfg(loom)]
+pub(super) fn end_thread() {
+    give_back(SLOT.with(|slot| slot.replace(NONE)));
+}
+
+fn give_back(number: usize) {
     if number < SLOTS {
         // Release: pairs with the Acquire in `take`.
         taken().fetch_and(!(1 << number), Ordering::Release);

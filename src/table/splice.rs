@@ -2,8 +2,8 @@
 //!
 //! A word that isn't linked costs its readers a longer way from an ancestor, nothing else. So readers
 //! never splice. Writers do, a few words at a time in the order of the words' index, through one shared
-//! cursor: the words of a new level are all linked long before the next level is due, and a table that
-//! stopped growing soon has all its shortcuts.
+//! cursor. So the words of a new level are all linked when the table has grown by a small part of that level,
+//! long before the next one is due.
 
 use std::ops::Range;
 
