@@ -10,9 +10,10 @@
 //! LocalInterner<I> ──▶ Nodes ─────┘
 //! ```
 //!
-//! A `LocalNode` owns one shared handle, and stands for it on this thread, as long as it has local handles. `Nodes` lists the nodes that are alive, and owns none of them. It belongs to the front and to the nodes
-//! together, so that handles may outlive the front. It has no type parameter: handles lead to it, and are covariant
-//! in `T`, while the front is not.
+//! A `LocalNode` owns one shared handle, and stands for it on this thread, as long as it has local handles. `Nodes`
+//! lists the nodes that are alive, and owns none of them. It belongs to the front and to the nodes together, so that
+//! handles may outlive the front. It has no type parameter: handles lead to it, and are covariant in `T`, while the
+//! front is not.
 //!
 //! # A node's life
 //!
@@ -104,6 +105,7 @@ pub use handle::LocalInterned;
 /// ```
 pub struct LocalInterner<I: Deref<Target: sealed::AnyInterner>> {
     interner: I,
+    /// Invariant: they list nodes for the interner's type of values, to the lifetime: the front is invariant in it.
     nodes: Rc<Nodes>,
     /// The oldest first.
     lingering: RefCell<VecDeque<LocalInterned<<I::Target as sealed::AnyInterner>::Value>>>,
@@ -259,7 +261,7 @@ where
     fn adopt(&self, shared: Interned<T>) -> LocalInterned<T> {
         let hash = Interned::hash_value(&shared);
         if let Some(entry) = self.nodes.of(shared.0.as_node_ptr(), hash) {
-            // SAFETY: listed by this front.
+            // SAFETY: listed by these nodes, by their invariant for `T`.
             return unsafe { LocalInterned::from_listed(entry.local) };
         }
         let local = LocalInterned::new(shared, &self.nodes);
@@ -384,7 +386,7 @@ where
     fn find<Q: ?Sized + Hash + Equivalent<T>>(&self, key: &Q) -> Result<LocalInterned<T>, u64> {
         let place: Address = NonNull::from(key).cast();
         if let Some(latest) = self.nodes.latest(place) {
-            // SAFETY: listed by this front.
+            // SAFETY: listed by these nodes, by their invariant for `T`.
             let local = unsafe { LocalInterned::<T>::from_listed(latest) };
             if key.equivalent(&local) {
                 return Ok(local);
@@ -395,7 +397,7 @@ where
             return Err(hash);
         };
         self.nodes.set_latest(place, entry.local);
-        // SAFETY: listed by this front.
+        // SAFETY: listed by these nodes, by their invariant for `T`.
         let local = unsafe { LocalInterned::from_listed(entry.local) };
         // SAFETY: the local handle keeps the shared one, and nobody gives this one's count back.
         let shared = ManuallyDrop::new(Interned::<T>(unsafe { Ref::from_counted(entry.shared) }));

@@ -5,7 +5,7 @@
 //! caller to see whether it is the one.
 //!
 //! The address of the shared node stands beside that of the local one, so that the processor needn't wait for the
-//! one to get at the other: look-ups take a tenth less for it.
+//! one to get at the other.
 
 use std::cell::{Cell, UnsafeCell};
 use std::mem;
