@@ -63,7 +63,7 @@
 //! - The memory of a dead entry waits until no thread can still be reading it. Reclamation is
 //!   [crossbeam-epoch]'s, shared by the process: a thread that stays pinned anywhere delays that memory,
 //!   and nothing else. Values are destroyed at once in any case.
-//! - A thread keeps the memory of at most four times 64 dead entries, 40 KiB each time, until it drops more, and
+//! - A thread keeps the memory of at most four times 256 dead entries, 40 KiB each time, until it drops more, and
 //!   puts new entries there; [`Interner::flush`] gives it back.
 //! - An interner or map that ever held a value takes 1.6 KiB for its table, and 128 bytes for each thread beyond the
 //!   fourth that adds to it. When it is dropped, that is kept for the next one, and never returned to the

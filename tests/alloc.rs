@@ -567,8 +567,8 @@ fn cancelled_callbacks_and_weak_handles_do_not_pile_up() {
 
 /// The most that a thread may keep of its dead entries, as the crate's documentation says, and the shells
 /// around them.
-const KEPT: isize = 3 * (40 << 10);
-const SHELLS: isize = 16 << 10;
+const KEPT: isize = 4 * (40 << 10);
+const SHELLS: isize = 32 << 10;
 
 /// Makes so many values of a size, and drops them.
 fn burst(slices: &Interner<[u8]>, values: usize, size: usize) {

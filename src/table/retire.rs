@@ -22,7 +22,7 @@
 //!
 //! The deferred function and the owner's exit each swap the state; whoever comes second frees.
 //! What a thread keeps: one open batch, at most two that are READY, and the spare nodes of one, each of at most
-//! 64 nodes and 40 KiB. `flush` gives back those of the calling thread. A large node doesn't wait in a batch.
+//! 256 nodes and 40 KiB. `flush` gives back those of the calling thread. A large node doesn't wait in a batch.
 
 use std::alloc::Layout;
 use std::cell::RefCell;
@@ -41,7 +41,7 @@ use super::primitive::{AtomicU8, AtomicUsize, Liveness, Ordering, local};
 const BATCH_NODES: usize = if cfg!(any(loom, shuttle, miri)) {
     2
 } else {
-    64
+    256
 };
 
 /// Bytes in a batch, beyond which it is sealed.
@@ -340,10 +340,11 @@ impl Retirement {
         }
     }
 
-    /// Frees the spare nodes.
+    /// Frees what waits to be used again: spare nodes, and a shell.
     fn free_spare(&mut self) {
         // SAFETY: by the invariant.
-        unsafe { free_all(&mut self.spare) };
+        unsafe { free_all(&mut mem::take(&mut self.spare)) };
+        self.open.take_if(|shell| shell.nodes.is_empty());
     }
 
     /// Leaves everything to the collector.
@@ -351,7 +352,6 @@ impl Retirement {
         self.seal();
         self.collect();
         self.free_spare();
-        self.open = None;
         for batch in mem::take(&mut self.sealed) {
             // SAFETY: this is the owner, and forgets it.
             unsafe { batch.orphan() };
