@@ -51,6 +51,7 @@ step 'tests and examples, all features' cargo test --all-features
 step 'tests and examples, no features' cargo test --no-default-features
 step 'tests, optimised' cargo test --release --all-features --tests
 step 'documentation' documentation
+step 'comparison: what the peers do' cargo test --manifest-path benches/peers/Cargo.toml
 step 'loom' ci/loom.sh
 step 'shuttle' ci/shuttle.sh
 

@@ -144,7 +144,8 @@ impl<'a> Panel<'a> {
         let axis = left + NAME;
         picture.text((axis - 8.0, y), "title", Anchor::End, self.row);
         picture.text((axis, y), "dim", Anchor::Start, what(self.row));
-        let ours = self.figures.iter().find(|figure| figure.kind == Kind::Ours);
+        // The plain handle, not one of its fronts.
+        let ours = self.figures.iter().find(|figure| figure.peer == "hapax");
         if let (Some(ours), Some(best)) = (ours, self.best_rival) {
             let ratio = format!("{:.2}", ours.median_ns / best);
             picture.text((left + PANEL, y), "ours-text", Anchor::End, &ratio);
