@@ -443,12 +443,14 @@ impl AtomicCount {
     /// All bits.
     #[cfg(test)]
     pub(super) fn peek(&self) -> u64 {
+        // Relaxed: as below.
         self.0.load(Ordering::Relaxed)
     }
 
     /// Sets the number of handles, so that a test needn't make 2^36 of them.
     #[cfg(test)]
     pub(super) fn poke_handles(&self, handles: u64) {
+        // Relaxed: the test has one thread.
         let word = self.0.load(Ordering::Relaxed) & !HANDLES;
         self.0
             .store(word | handles << GENERATION_BITS, Ordering::Relaxed);
