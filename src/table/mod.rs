@@ -59,7 +59,8 @@
 //! key. 3. Take a count on it, by addition. What comes back says what it is worth: live, hidden, building, or
 //! dead. 4. If dead: MARK it, walk on (which unlinks it). Nobody waits for the dying one. 5. Otherwise unpin,
 //! and only then compare contents: no reader looks at a value that it doesn't own, and no pin is held while
-//! user code runs. 6. Not the one: pin again and go on *behind* it. It is held, so it is linked and its place
+//! user code runs; what a search holds is dropped after its pin, too. A glance that finds nothing leaves its pin to
+//! the search or insert that follows. 6. Not the one: pin again and go on *behind* it. It is held, so it is linked and its place
 //! is still in the run. Then give its count back.
 //!
 //! **Insert** (`LazyTable::search_or_insert`). As find; where the run ends, make the node. If that runs user
@@ -100,6 +101,14 @@
 //! A destructor may drop other last handles. Their entries go at once. Their values too, except those of a
 //! table of which this thread is destroying a value already: they queue on that frame. So the stack is as deep
 //! as there are tables, and no value outlives the frame it might borrow from.
+//!
+//! **Immortalize** (`Ref::immortalize`). Exchanges a count that is held for a bias that no number of handles comes
+//! near. From here on the count never comes to zero. Whoever sees the bias needs no count: the reference that it gets
+//! is tagged, and its clones and drops touch nothing. References from before go on counting.
+//!
+//! **Find many** (`Table::glance_all`). The glances of several keys under one pin, a step of each in turn, so that what
+//! each is going to touch is asked for while the others have theirs. Whatever isn't simply there is searched for by
+//! itself. Words that are about to be spliced find their places in the same way.
 //!
 //! **Tear down** (exclusive; droppers and weak handles may be there). Take the first item off the list until
 //! there is none: MARK, unlink, then set DETACHED. If that found a count of zero that is not DEAD, its dropper
