@@ -157,7 +157,9 @@ impl<T: ?Sized + Internable> Interned<T> {
         WeakInterned::new(WeakRef::with_callback(this.0.downgrade_with(f)))
     }
 
-    /// Gives the handle away as a pointer to its value. [`from_raw`](Self::from_raw) takes it back.
+    /// Gives the handle away as a pointer to its value, which stays readable, and goes on counting, until
+    /// [`from_raw`](Self::from_raw) takes it back: on any thread that may have the handle, also when the interner is
+    /// gone. It is the address of [`as_ptr`](Self::as_ptr), which alone keeps nothing.
     ///
     /// # Examples
     ///
@@ -205,7 +207,8 @@ impl<T: ?Sized + Internable> Interned<T> {
     /// Hits on it write nothing that threads share, and to clone or drop the handles that come of them, or of this
     /// one, touches no memory at all. So it is for what all threads use all the time: keywords, common labels.
     /// Handles that were there before go on counting, as do those that come out of an `ArcSwapAny`; to immortalize
-    /// them again teaches them. No hook or callback will run for the value, and [`try_unwrap`](Self::try_unwrap)
+    /// them again teaches them. Costs one read-modify-write. The value counts in `len` and is iterated as all others.
+    /// Its destructor will never run, and no hook or callback, and [`try_unwrap`](Self::try_unwrap)
     /// gives the handle back.
     ///
     /// # Examples

@@ -22,7 +22,7 @@ use crate::{Intern, InternAll, Interned, MemoryUsage, Pinned, RandomState};
 /// # User code
 ///
 /// `Hash` and `Eq` of the values, constructors, the [drop hook](Self::on_drop) and destructors run
-/// without any lock or internal pin held. They may intern, drop handles, and panic. A `Hash` or `Eq` that
+/// without any lock or pin held, but that of an open [`Pinned`]. They may intern, drop handles, and panic. A `Hash` or `Eq` that
 /// lies, or a value that changes its hash through interior mutability, makes values be interned twice or
 /// not found; it never does worse.
 ///
@@ -226,7 +226,7 @@ impl<T: ?Sized + Internable, S> Interner<T, S> {
     /// Gives the memory of dead entries back that this thread still keeps: at most four times 256 of them, or
     /// 40 KiB each time, which otherwise wait for the next ones. What pinned threads may still read stays.
     ///
-    /// The memory belongs to all interners and maps of the process together.
+    /// It is the calling thread's, from all interners and maps. Other threads keep theirs.
     ///
     /// # Examples
     ///
@@ -406,13 +406,14 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
     /// The one instance of each value, in order: as [`intern`](Self::intern) of one after the other, but faster where
     /// the table doesn't fit into the caches. What one look-up waits for, thirty-two wait for together.
     ///
-    /// The iterator takes thirty-two values at a time from `values`, and interns them then. It is lazy: what isn't asked
+    /// The iterator takes thirty-two values at a time from `values` and hashes them, then compares, clones or inserts
+    /// them; meanwhile it holds what it found for them. It is lazy: what isn't asked
     /// for isn't interned, but for the rest of the thirty-two, whose handles are dropped with the iterator.
     ///
     /// # Panics
     ///
-    /// As `intern`, and if `values` panics. The others of the thirty-two are lost with the one that panics, and the
-    /// iterator goes on with those that come after them.
+    /// As `intern`, and if `values` panics. The others of the thirty-two are left out with the one that panics; handles
+    /// on them go with the next call, or the iterator. It goes on with those that come after them.
     ///
     /// # Examples
     ///
@@ -455,7 +456,12 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
         Interned::from_ref(outcome.into_entry())
     }
 
-    /// As [`intern`](Self::intern), of a value that then never dies: see [`Interned::immortalize`].
+    /// As [`intern`](Self::intern), of a value that then never dies: see [`Interned::immortalize`]. The value is
+    /// copied, cloned or moved as always.
+    ///
+    /// # Panics
+    ///
+    /// As `intern`.
     ///
     /// # Examples
     ///
@@ -553,7 +559,7 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
     }
 
     /// As [`get`](Self::get), with a hash from [`hash_of`](Self::hash_of). With another hash
-    /// nothing is found.
+    /// it finds what was interned under that.
     ///
     /// # Examples
     ///

@@ -19,7 +19,7 @@
 //!
 //! 1. A look-up that doesn't find its key here asks the shared interner, and makes a node for what that answers.
 //!    It looks for one of that shared node before: user code may have been here meanwhile, and of several keys with
-//!    one hash only the first one is tried.
+//!    one tag, 31 bits of the hash, only the first one is tried: the others go to the interner.
 //! 2. It is listed as long as it has handles.
 //! 3. The last handle unlists it before anything else happens, and drops the shared one, perhaps the last of the
 //!    value. Values that die from that wait for their turn in `table/close.rs`, so that chains of local handles
@@ -60,7 +60,7 @@ pub use handle::LocalInterned;
 
 /// The front of an [`Interner`] on one thread: the same values, through handles that are counted without atomics.
 ///
-/// What this thread holds a [`LocalInterned`] of, it finds without writing anything that threads share, so that
+/// What this thread holds a [`LocalInterned`] of, from this front, it finds without writing anything that threads share, so that
 /// threads which want the same keys don't slow each other down. Other keys come from the interner, and take longer
 /// than without a front. It is for threads that hold on to what they intern, and look it up or clone it often. Keep
 /// one in a thread-local, or hand it around on its thread.

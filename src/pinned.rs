@@ -12,7 +12,8 @@ use crate::{Intern, InternAll, Interned, Interner, RandomState};
 /// A session on an interner, from [`Interner::pin`].
 ///
 /// Its calls do what those of the interner do, faster. It holds a pin of the thread, which delays the memory
-/// of dead entries in the whole process, and nothing else; every sixteenth call lets go of what came before.
+/// of dead entries in the whole process, and nothing else; every sixteenth call lets go of what came before
+/// (thirty-two values of [`intern_all`](Self::intern_all) are one call).
 /// Don't keep it while the thread sleeps. It can't leave its thread.
 ///
 /// # Examples

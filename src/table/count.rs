@@ -16,7 +16,7 @@
 //!
 //! ```text
 //! flags               handles | meaning                                   | left by
-//! -                      > 0  | live: `find` may take a count             | last release; `remove`
+//! -                      > 0  | live: `find` may take a count             | last release; `remove`; `try_unwrap`
 //! -                        0  | dying: may be revived by a find or a weak | revival, or whoever wins the
 //!                             |   upgrade, or closed                      |   compare-exchange to DEAD
 //! BUILDING               any  | key without value: finders of the key     | its builder clears it;

@@ -19,7 +19,7 @@ const INLINE: usize = if cfg!(loom) {
 /// Segment *s* has places for the numbers from `INLINE << s` up to `INLINE << (s + 1)`.
 const SEGMENTS: usize = (SLOTS / INLINE).ilog2() as usize;
 
-/// A writer looks at the sum once in so many entries of its own.
+/// A writer looks at the sum when its place passes a multiple of this.
 const INTERVAL: isize = if cfg!(any(loom, shuttle, miri)) {
     1
 } else {

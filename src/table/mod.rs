@@ -37,7 +37,8 @@
 //! | `key.rs` | order keys |
 //! | `counter.rs`, `slot.rs` | the number of entries; a number for each thread |
 //! | `prefetch.rs` | asking for memory ahead |
-//! | `primitive/` | the only switch between `std`, loom and shuttle |
+//! | `panics.rs` | going on after a panic, and passing the first one on |
+//! | `primitive/` | the only switch of primitives between `std`, loom and shuttle; some sizes differ in place |
 //!
 //! The **order key** of a value is its hash times an odd constant: a bijection, so that equal keys mean equal
 //! hashes, and top bits that are good enough to choose a bucket by, whatever the hasher. Nodes with equal
@@ -49,8 +50,8 @@
 //! # An entry's life
 //!
 //! *Linked*, with one handle, at the end of its key's run. *Live* while it has handles. At zero handles it is
-//! *dying*: a finder may still revive it. *Closed* when somebody has moved its count from zero to DEAD, which
-//! it never leaves. Then MARKed, unlinked, destroyed, retired, and freed when no pin can see it. The table in
+//! *dying*: a finder may still revive it. *Closed* when somebody has moved its count to DEAD, which it never leaves:
+//! from zero, or from the one handle that `try_unwrap` has. Then MARKed, unlinked, destroyed, retired, and freed when no pin can see it. The table in
 //! `count.rs` has all states.
 //!
 //! # Operations
@@ -67,7 +68,7 @@
 //! code, unpin before, and look again behind what was held. Link the node with one compare-exchange on the
 //! last link. Whoever links an equal key does so at the end of the run, so two of them meet at the same link,
 //! and the second finds the first. What was seen earlier in the run stays no match: contents don't change,
-//! DEAD and HIDDEN are for ever.
+//! DEAD and HIDDEN are for ever, and who met something unpublished looks again (below).
 //!
 //! **Walk** (`Walk::seek`). Harris's rule: a holder is MARKed before it is unlinked, and nobody changes a
 //! marked link, so nothing can be linked behind what is going. Every walk unlinks what it finds marked. A
@@ -79,8 +80,8 @@
 //!
 //! **Release** (`Ref::drop`):
 //!
-//! 1. Read key, table and generation, while the count is held.
-//! 2. Subtract. Not the last: done, without a pin.
+//! 1. Read key and table, while the count is held. (A tagged reference holds none: done.)
+//! 2. Subtract; the answer has the generation. Not the last: done, without a pin.
 //! 3. The last (`release_last`): *the node must not be touched*. Before the next instruction another thread
 //!    may have revived it, released it, closed it and freed it.
 //! 4. Pin (`Table::close`). If the table's generation is another, its teardown has closed the node, or left it
@@ -181,7 +182,8 @@
 //!
 //! # User code
 //!
-//! `Hash`, `Eq`, constructors, hooks, destructors and callbacks run with no pin of ours and nothing else held.
+//! `Hash`, `Eq`, constructors, hooks, destructors and callbacks run with no pin of ours and nothing else held, unless
+//! the thread has a session open, which is a pin.
 //! They may call anything here. While contents are compared the finder holds a count on the entry.
 //!
 //! # Not guaranteed

@@ -1,4 +1,4 @@
-//! The reference that every handle is made of: counted, unless its value is immortal.
+//! The reference that every handle is made of: counted, unless it knows its value to be immortal.
 
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
@@ -16,12 +16,12 @@ use super::side::{Registration, SideRef};
 /// is, and touches its count no more.
 #[repr(transparent)]
 pub(crate) struct Ref<T: ?Sized + Payload> {
-    /// The node, tagged if it is immortal. Invariant: this holds one count of the node, or is tagged.
+    /// The node, tagged if it is known to be immortal. Invariant: this holds one count of the node, or is tagged.
     tagged: NonNull<Node>,
     value: PhantomData<T>,
 }
 
-/// Tag of a reference to an immortal value. The two bits below are arc-swap's.
+/// Tag of a reference that knows its value to be immortal.
 const IMMORTAL: usize = 4;
 
 const _: () = assert!(align_of::<Node>() > IMMORTAL);

@@ -56,6 +56,7 @@ pub(super) fn slot() -> Option<usize> {
 
 #[cold]
 fn take() -> Option<usize> {
+    // Whoever gets none now doesn't ask again.
     SLOT.with(|slot| slot.set(NONE));
     // While thread-locals are destroyed, nobody would give it back.
     #[cfg(not(loom))]

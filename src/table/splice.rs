@@ -14,8 +14,8 @@ use super::primitive::{AtomicUsize, Ordering};
 use super::retire::{Guard, pin};
 use super::walk::Walk;
 
-/// Words that a writer links at a time: sixteen for each entry that it has inserted since the last time, so that
-/// a level is linked soon after it was begun.
+/// Words that a writer links at a time: sixteen for each entry by which it has grown the table since the last
+/// time, so that a level is linked soon after it was begun.
 const STRIDE: usize = if cfg!(any(loom, shuttle, miri)) {
     1
 } else {

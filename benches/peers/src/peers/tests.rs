@@ -65,7 +65,6 @@ fn what_nobody_holds_is_freed<P: Peer>() {
     let kept = change.bytes_allocated as isize - change.bytes_deallocated as isize;
     let all = (COUNT - COUNT / 4) as isize * 30;
     assert!(kept < all / 4, "{kept} bytes of {all} are still there");
-    assert!(change.bytes_allocated as isize > all, "nothing was new");
     assert!(P::len().is_none_or(|left| left == 0), "{:?}", P::len());
 }
 
