@@ -10,7 +10,7 @@
 //!
 //! An *immortal* entry has 2^37 handles more than count. That is above any real number, and below the flags, so that
 //! handles which don't know that they needn't count go on counting, up and down. Those that know don't touch the
-//! word: each gave its count back when it learned of it.
+//! word: each has given its count back, or never took one.
 //!
 //! The word is born with one handle. Every combination that occurs (`?`: set or not):
 //!
