@@ -26,7 +26,7 @@ const NONE: usize = usize::MAX - 1;
 // A bit for each number that somebody has.
 global! { fn taken() -> AtomicU64 = AtomicU64::new(0) }
 
-// Without a destructor, so that it works while thread-locals are destroyed.
+// Without a destructor, so that in most places it works while thread-locals are destroyed.
 local! { static SLOT: Cell<usize> = Cell::new(UNKNOWN) }
 
 /// The number, for when the thread ends. loom's threads do that by `end_thread`.
@@ -36,7 +36,7 @@ struct Return(Cell<usize>);
 #[cfg(not(loom))]
 impl Drop for Return {
     fn drop(&mut self) {
-        SLOT.with(|slot| slot.set(NONE));
+        let _ = SLOT.try_with(|slot| slot.set(NONE));
         give_back(self.0.get());
     }
 }
@@ -47,9 +47,9 @@ local! { static RETURN: Return = Return(Cell::new(NONE)) }
 /// The number of the calling thread.
 #[inline]
 pub(super) fn slot() -> Option<usize> {
-    match SLOT.with(Cell::get) {
-        known if known < SLOTS => Some(known),
-        UNKNOWN => take(),
+    match SLOT.try_with(Cell::get) {
+        Ok(known) if known < SLOTS => Some(known),
+        Ok(UNKNOWN) => take(),
         _ => None,
     }
 }
