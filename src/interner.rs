@@ -223,7 +223,7 @@ impl<T: ?Sized + Internable, S> Interner<T, S> {
         }
     }
 
-    /// Gives the memory of dead entries back that this thread still keeps: at most four times 256 of them, or
+    /// Gives the memory of dead entries back that this thread still keeps: at most four times 64 of them, or
     /// 40 KiB each time, which otherwise wait for the next ones. What pinned threads may still read stays.
     ///
     /// It is the calling thread's, from all interners and maps. Other threads keep theirs.

@@ -45,7 +45,7 @@
 //!    inside of a destructor of the same interner die after it, the last one first: a chain of a million
 //!    handles, each owned by the value before, needs no deep stack.
 //! 4. A hit allocates nothing and a miss at most once, apart from a thread's first use, growth, the builders' registry
-//!    of `get_or_init`, and the bookkeeping of reclamation: 6 KiB for 256 dead entries, which are used again.
+//!    of `get_or_init`, and the bookkeeping of reclamation: 1.5 KiB for 64 dead entries, which are used again.
 //! 5. A `Hash` or `Eq` that lies, a poor hasher, a panic in a constructor, comparison, callback or
 //!    destructor: no undefined behaviour, no hang, no leak of other entries.
 //! 6. Handles work in thread-local destructors, and after their interner is gone.
@@ -63,7 +63,7 @@
 //! - The memory of a dead entry waits until no thread can still be reading it. Reclamation is
 //!   [crossbeam-epoch]'s, shared by the process: a thread that stays pinned anywhere delays that memory,
 //!   and nothing else. Values are destroyed at once in any case.
-//! - A thread keeps the memory of at most four times 256 dead entries, 40 KiB each time, until it drops more, and
+//! - A thread keeps the memory of at most four times 64 dead entries, 40 KiB each time, until it drops more, and
 //!   puts new entries there; [`Interner::flush`] gives it back.
 //! - An interner or map that ever held a value takes 1.6 KiB for its table, and up to 7.5 KiB more, in steps of 0.5 to
 //!   4 KiB, when threads beyond the first four of the process add to it or take from it. When it is dropped, that is kept for the next one, and never returned to the
