@@ -498,7 +498,7 @@ fn b11_what_one_operation_sees_no_other_misses() {
     let mut rng = Rng(seed);
     let census = Census::new();
     let (mut nothing, mut events_in_all) = (0, 0);
-    for _ in 0..scaled(60, 2) {
+    for round in 0.. {
         let interner = Interner::<Counted>::new();
         let clock = AtomicU64::new(0);
         let start = Start::new(3);
@@ -520,13 +520,16 @@ fn b11_what_one_operation_sees_no_other_misses() {
         nothing += check(&events);
         events_in_all += events.len();
         assert_eq!((interner.len(), census.live()), (0, 0));
+        // Histories in which all find something, or nothing, say little; how they turn out is up to the scheduler.
+        let enough = nothing.min(events_in_all - nothing) >= scaled(2000, 0);
+        if enough && round >= scaled(60, 2) {
+            break;
+        }
+        assert!(
+            round < 2000,
+            "only {nothing} of {events_in_all} found nothing"
+        );
     }
-    // Otherwise the histories say little. On a busy machine threads meet less often.
-    let some = events_in_all / 500..events_in_all / 10 * 9;
-    assert!(
-        cfg!(miri) || some.contains(&nothing),
-        "{nothing} of {events_in_all}"
-    );
 }
 
 /// The check finds what it is for.

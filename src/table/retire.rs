@@ -23,7 +23,7 @@
 //!
 //! The deferred function and the owner's exit each swap the state; whoever comes second frees.
 //! What a thread keeps: one open batch, at most two that are READY, and the spare nodes of one, each of at most
-//! 64 nodes and 40 KiB. `flush` gives back those of the calling thread. A large node doesn't wait in a batch.
+//! 256 nodes and 40 KiB. `flush` gives back those of the calling thread. A large node doesn't wait in a batch.
 
 use std::alloc::Layout;
 use std::cell::RefCell;
@@ -42,7 +42,7 @@ use super::primitive::{AtomicU8, AtomicUsize, Liveness, Ordering, local};
 const BATCH_NODES: usize = if cfg!(any(loom, shuttle, miri)) {
     2
 } else {
-    64
+    256
 };
 
 /// Bytes in a batch, beyond which it is sealed.
