@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 use hapax::Interned;
-use hapax_loom_tests::{Key, assert_empty, model, race, race3, values};
+use hapax_loom_tests::{Key, assert_empty, model, pinned, race, race3, values};
 
 /// Two threads intern the same value.
 ///
@@ -115,10 +115,10 @@ fn close_races_last_dereference() {
     });
 }
 
-/// A last drop sleeps after its decrement, while the other thread revives the value, closes it, and gives
-/// its memory back.
+/// A last drop sleeps after its decrement, while the other thread revives the value, lets go of it, and frees what it
+/// can.
 ///
-/// Would catch: a node touched after the decrement, without having been found again.
+/// Would catch: a reviver that closes the node before its closer has looked; a value that each leaves to the other.
 #[test]
 fn last_drop_races_revival_and_reclamation() {
     model(3, || {
@@ -136,9 +136,9 @@ fn last_drop_races_revival_and_reclamation() {
     });
 }
 
-/// As before, and the memory becomes a new entry with the same key.
+/// As before, and the value comes back, perhaps where the old one lay.
 ///
-/// Would catch: a late drop that takes the new entry at its address for its own, though it has a handle.
+/// Would catch: a late drop that closes the new entry, though it has a handle.
 #[test]
 fn last_drop_races_reuse_of_its_address() {
     static REUSED: AtomicUsize = AtomicUsize::new(0);
@@ -167,6 +167,50 @@ fn last_drop_races_reuse_of_its_address() {
         assert_empty(&values, &ledger);
     });
     assert_ne!(REUSED.load(Relaxed), 0, "no run has used the address again");
+}
+
+/// A last drop sleeps after its decrement, while two others revive the value and let go of it.
+///
+/// Would catch: two closers at a time, or none, because one of the three toggles CLOSING once too often.
+#[test]
+fn last_drop_races_two_revivals() {
+    model(2, || {
+        let (values, ledger) = values();
+        let (one, two) = (values.clone(), values.clone());
+        let a = values.intern(ledger.value(Key::at(1)));
+        race3(
+            move || pinned(|| drop(a)),
+            move || pinned(|| drop(one.get(&Key::at(1)))),
+            move || pinned(|| drop(two.get(&Key::at(1)))),
+        );
+        assert_empty(&values, &ledger);
+    });
+}
+
+/// A last drop sleeps after its decrement, while the value is revived and moved out of the table.
+///
+/// Would catch: a value that is moved out, and its memory given back, before the closer has looked.
+#[test]
+fn last_drop_races_revival_and_unwrap() {
+    static MOVED: AtomicUsize = AtomicUsize::new(0);
+    model(3, || {
+        let (values, ledger) = values();
+        let there = values.clone();
+        let a = values.intern(ledger.value(Key::at(1)));
+        race(
+            move || drop(a),
+            move || {
+                let found = there.get(&Key::at(1));
+                if let Some(Ok(value)) = found.map(Interned::try_unwrap) {
+                    MOVED.fetch_add(1, Relaxed);
+                    value.touch();
+                }
+                there.flush();
+            },
+        );
+        assert_empty(&values, &ledger);
+    });
+    assert_ne!(MOVED.load(Relaxed), 0, "no run has moved the value out");
 }
 
 /// The only handle takes the value out of the table while another thread looks it up.

@@ -28,6 +28,30 @@ fn last_drop_races_upgrade() {
     });
 }
 
+/// A last drop sleeps after its decrement, while a weak handle is upgraded twice, and the value looked up in between.
+///
+/// Would catch: a revival that toggles CLOSING although it is set, or doesn't set it.
+#[test]
+fn last_drop_races_revivals_of_both_kinds() {
+    model(3, || {
+        let (values, ledger) = values();
+        let there = values.clone();
+        let a = values.intern(ledger.value(Key::at(1)));
+        let weak = Interned::downgrade(&a);
+        race(
+            move || drop(a),
+            move || {
+                drop(weak.upgrade());
+                drop(there.get(&Key::at(1)));
+                drop(weak.upgrade());
+                drop(weak);
+                there.flush();
+            },
+        );
+        assert_empty(&values, &ledger);
+    });
+}
+
 /// The value dies and its memory is given back while a weak handle is upgraded.
 ///
 /// Would catch: a weak handle that reads the node after its end.

@@ -8,9 +8,9 @@ use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::Table;
-use super::count::{Count, Released};
+use super::count::Count;
 use super::hook::Hook;
-use super::node::{Node, Payload};
+use super::node::{Node, NodeRef, Payload};
 use super::panics::FirstPanic;
 use super::primitive::local;
 use super::reference::Ref;
@@ -26,76 +26,73 @@ use super::walk::Walk;
 #[inline]
 pub(super) unsafe fn release<T: ?Sized + Payload>(node: NonNull<Node>) {
     // SAFETY: the caller's count keeps the node, until it is given back.
-    let held = unsafe { node.as_ref() };
-    // After that the node may be gone. What the last one needs is read before.
-    let (key, table) = (held.key, held.table());
-    match held.count.release() {
-        Released::Others => {}
-        // SAFETY: the count went to zero through us.
-        Released::Last(count) => unsafe {
-            release_last::<T>(node, key, table, count.generation());
-        },
-        // SAFETY: the node is ours, and its table no longer knows it.
-        Released::Detached(count) => unsafe {
-            destroy::<T>(Dying::new(node, table, count, None));
-        },
+    if unsafe { node.as_ref() }.count.release() {
+        // SAFETY: this thread is the closer; as for the caller.
+        unsafe { release_last::<T>(node) };
     }
 }
 
 /// A release took the count to zero.
 ///
-/// **The node must not be touched before it is found again**: since the decrement another thread may have
-/// revived it, released it, closed it and given its memory back.
-///
 /// # Safety
 ///
-/// The table was made for values of type `T` when it had this generation.
+/// This thread is the closer of the node, which was built for `T`, and hasn't looked yet.
 #[inline(never)]
-unsafe fn release_last<T: ?Sized + Payload>(
-    node: NonNull<Node>,
-    key: u64,
-    table: &'static Table,
-    generation: u32,
-) {
-    if let Some(dying) = table.close(node.as_ptr(), key, generation) {
-        // SAFETY: closed by us; the generation says that it is of type `T`.
+unsafe fn release_last<T: ?Sized + Payload>(node: NonNull<Node>) {
+    let guard = pin();
+    // SAFETY: the node stays until its closer has looked at it. As to the table, we are pinned.
+    let closed = unsafe { close(NodeRef::new(node), &guard) };
+    drop(guard);
+    if let Some(dying) = closed {
+        // SAFETY: as for the caller.
         unsafe { destroy::<T>(dying) };
     }
 }
 
-impl Table {
-    /// Closes the node at that address and takes it out of the table, if it is there and still has no
-    /// handles. `None` if somebody else has closed or revived it: then nothing is owed.
-    #[inline]
-    fn close(&'static self, address: *const Node, key: u64, generation: u32) -> Option<Dying> {
-        let guard = pin();
-        // The teardown has closed what was left to close. If it comes to its end only now, it waits
-        // for our pin before the table can serve another owner.
-        if self.generation() != generation {
-            return None;
-        }
-        let mut walk = Walk::new(self, key, &guard);
-        let node = walk.seek_address(address)?;
-        let count = node.count.try_close()?;
-        self.take_out(&node, count, walk, &guard);
-        // SAFETY: closed by us and no longer in the list.
-        Some(unsafe { Dying::new(node.as_ptr(), self, count, self.hook.load(count)) })
-    }
+/// Closes the node and takes it out of its table, if it still has no handles. `None` if somebody has revived it: then
+/// nothing is owed.
+///
+/// # Safety
+///
+/// As for `release_last`.
+#[inline]
+unsafe fn close(node: NodeRef<'_>, guard: &Guard) -> Option<Dying> {
+    // Nothing else of the node before: who resigns may be followed by another closer at once.
+    let count = node.count.close()?;
+    let table = node.table();
+    // A detached one is out already. If the teardown comes to this one only now, it waits for our pin before the
+    // table can serve another owner.
+    let hook = if count.is_detached() {
+        None
+    } else {
+        table.take_out(&node, count, guard);
+        table.hook.load(count)
+    };
+    // SAFETY: closed by us and no longer in the list.
+    Some(unsafe { Dying::new(node.as_ptr(), table, count, hook) })
+}
 
-    /// Takes a closed node out of the list. `walk` stands in front of it, or did a moment ago.
-    fn take_out(&self, node: &Node, closed: Count, mut walk: Walk<'_>, guard: &Guard) {
-        let frozen = node.next.mark();
-        if !walk.unlink(node, frozen) {
-            // A walk that comes past the place unlinks what is marked.
-            let met = Walk::new(self, node.key, guard).seek_address(node);
-            debug_assert!(met.is_none(), "a walk unlinks what is marked");
+impl Table {
+    /// Takes a closed node out of the list.
+    fn take_out(&self, node: &Node, closed: Count, guard: &Guard) {
+        let mut walk = Walk::new(self, node.key, guard);
+        if walk.seek_address(node).is_some() {
+            let frozen = node.next.mark();
+            if !walk.unlink(node, frozen) {
+                // A walk that comes past the place unlinks what is marked.
+                let met = Walk::new(self, node.key, guard).seek_address(node);
+                debug_assert!(met.is_none(), "a walk unlinks what is marked");
+            }
+        } else {
+            // Who met it dead, or tears the table down, has unlinked it.
+            debug_assert!(node.next.load().is_marked(), "it was linked");
         }
         self.discount(closed);
     }
 }
 
 impl<T: Payload> Ref<T> {
-    /// Moves the value out, if this is the only handle. Weak handles see it dead; no hook runs.
+    /// Moves the value out, if this is the only handle, and nobody is giving another one back. Weak handles see it dead; no hook runs.
     pub(crate) fn try_unwrap(self) -> Result<T, Self> {
         let guard = pin();
         let node = self.node();
@@ -105,8 +102,7 @@ impl<T: Payload> Ref<T> {
         };
         // The teardown of the table hadn't come to this node, so it can't end while we are pinned.
         if !count.is_detached() {
-            let walk = Walk::new(table, node.key, &guard);
-            table.take_out(node, count, walk, &guard);
+            table.take_out(node, count, &guard);
         }
         // SAFETY: closed by us, and no longer in the table. The handle's count went with it.
         let dying =

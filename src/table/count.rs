@@ -1,24 +1,34 @@
 //! The packed count word of a node.
 //!
-//! One word carries the number of strong handles, five flags, and the generation of the table that the
+//! One word carries the number of strong handles, six flags, and the generation of the table that the
 //! node was made for:
 //!
 //! ```text
-//!   63     62        61       60        59       58 ........ 20   19 ....... 0
-//!  DEAD  DETACHED  HIDDEN  BUILDING  HELD_BACK    strong handles    generation
+//!   63     62        61       60        59         58      57 ........ 20   19 ....... 0
+//!  DEAD  DETACHED  HIDDEN  BUILDING  HELD_BACK  CLOSING    strong handles    generation
 //! ```
 //!
 //! An *immortal* entry has 2^37 handles more than count. That is above any real number, and below the flags, so that
 //! handles which don't know that they needn't count go on counting, up and down. Those that know don't touch the
 //! word: each has given its count back, or never took one.
 //!
+//! The release that takes the count to zero makes its thread the node's *closer*: it looks at the node once more, and
+//! nobody else closes it before, so that there is a node to look at. If the count is zero still, it closes. If
+//! somebody has revived the node, it *resigns*. CLOSING tells the others that a closer is still to come. Reviver and resigning
+//! closer each toggle it: the second of them clears what the first has set. The reviver holds a count until then,
+//! so whoever takes the count to zero again finds the flag settled.
+//!
 //! The word is born with one handle. Every combination that occurs (`?`: set or not):
 //!
 //! ```text
 //! flags               handles | meaning                                   | left by
 //! -                      > 0  | live: `find` may take a count             | last release; `remove`; `try_unwrap`
-//! -                        0  | dying: may be revived by a find or a weak | revival, or whoever wins the
-//!                             |   upgrade, or closed                      |   compare-exchange to DEAD
+//! -                        0  | dying: its closer is about to look        | its closer, to DEAD; a find or
+//!                             |                                           |   a weak upgrade revives it
+//! CLOSING, ?             > 0  | revived, and its closer hasn't looked yet | its closer resigns; last release
+//!                             |   (or has, and its reviver is about to    |
+//!                             |   clear the flag)                         |
+//! CLOSING, ?               0  | as without: that closer sees to it        | as without
 //! BUILDING               any  | key without value: finders of the key     | its builder clears it;
 //!                             |   skip it or wait                         |   `get_or_insert` hides it
 //! BUILDING, HIDDEN       any  | given up for another entry of the key     | last release; its builder may
@@ -29,15 +39,13 @@
 //! HIDDEN                 any  | removed: its handles live on, look-ups    | last release
 //!                             |   skip it                                 |
 //! ?                 immortal  | lives for ever                            | -
-//! DETACHED, ?            > 0  | its table is gone: the handles live on by | the release that takes it to
-//!                             |   themselves                              |   zero; it alone closes
-//! DETACHED, ?              0  | no state: that release, or teardown, owns | -
-//!                             |   the node, and nobody revives it         |
+//! DETACHED, ?            any  | its table is gone: the handles live on by | as without
+//!                             |   themselves                              |
 //! DEAD, ?                any  | dead for ever; the number counts finders  | the epoch (freed)
 //!                             |   that came too late                      |
 //! ```
 //!
-//! Only `BUILDING` and `HELD_BACK` are ever cleared. The generation never changes.
+//! Only `BUILDING`, `HELD_BACK` and `CLOSING` are ever cleared. The generation never changes.
 
 use super::primitive::{AtomicU64, Ordering};
 
@@ -54,13 +62,14 @@ const LIMIT: u64 = 1 << 56;
 /// What is added to the count of an entry to make it immortal.
 const IMMORTAL: u64 = 1 << 57;
 
+const CLOSING: u64 = 1 << 58;
 const HELD_BACK: u64 = 1 << 59;
 const BUILDING: u64 = 1 << 60;
 const HIDDEN: u64 = 1 << 61;
 const DETACHED: u64 = 1 << 62;
 const DEAD: u64 = 1 << 63;
 
-const HANDLES: u64 = HELD_BACK - ONE;
+const HANDLES: u64 = CLOSING - ONE;
 
 /// Flags of entries that look-ups must not answer.
 const INVISIBLE: u64 = HIDDEN | BUILDING | HELD_BACK;
@@ -144,17 +153,6 @@ impl Found {
     }
 }
 
-/// What a release means for the one who released.
-#[must_use]
-pub(super) enum Released {
-    /// Others hold the node, or held it a moment ago. Nothing is owed, nothing may be touched.
-    Others,
-    /// The count went to zero. The node must not be touched: see `close.rs`.
-    Last(Count),
-    /// The count went to zero in a table that is gone. The caller owns the node.
-    Detached(Count),
-}
-
 /// The count word itself.
 #[derive(Debug)]
 pub(super) struct AtomicCount(AtomicU64);
@@ -186,10 +184,42 @@ impl AtomicCount {
         // Acquire: pairs with the Release in `finish_building`; a finder that sees BUILDING gone sees
         // the value.
         let old = self.0.fetch_add(ONE, Ordering::Acquire);
-        if old < LIMIT {
+        // No flags, and no number out of the ordinary; zero is one.
+        if old.wrapping_sub(ONE) < LIMIT - ONE {
             Found::Live
         } else {
-            take_slow(Count(old))
+            self.take_slow(Count(old))
+        }
+    }
+
+    #[cold]
+    fn take_slow(&self, old: Count) -> Found {
+        if old.is_dead() {
+            // The number on a dead node means nothing, and the room up to the flags is out of reach: each
+            // finder helps to unlink the node before it looks again.
+            return Found::Dead;
+        }
+        if old.0 & (HANDLES | CLOSING) == 0 {
+            // Relaxed: all that the flag says is said to those who change the same word. If the closer has resigned
+            // meanwhile, this clears what it has set.
+            self.0.fetch_xor(CLOSING, Ordering::Relaxed);
+        }
+        if old.0 & HANDLES >= LIMIT {
+            // An immortal one, which the finder has counted all the same.
+            check(old);
+            Found::Live
+        } else if old.is_hidden() {
+            Found::Hidden
+        } else if old.is_building() {
+            Found::Building
+        } else if old.0 & HELD_BACK != 0 {
+            Found::HeldBack
+        } else {
+            debug_assert!(
+                !old.is_detached(),
+                "look-ups borrow the table, so none meets a detached node"
+            );
+            Found::Live
         }
     }
 
@@ -226,52 +256,46 @@ impl AtomicCount {
         }
     }
 
-    /// Gives one count back.
+    /// Gives one count back. If that makes the caller the node's closer, which is to call `close` next: `true`.
+    /// Otherwise it must not touch the node any more.
     #[inline]
-    pub(super) fn release(&self) -> Released {
-        // Release: pairs with the Acquire of whoever closes (`try_close`, `detach`, `close_sole`, and the
-        // load below); it sees all that was done through this handle.
-        let old = Count(self.0.fetch_sub(ONE, Ordering::Release));
-        if old.0 & HANDLES != ONE {
-            Released::Others
-        } else if !old.is_detached() {
-            Released::Last(old)
-        } else {
-            // Nobody revives a detached node from zero, so it is ours alone and may be read.
-            //
-            // Acquire: pairs with the Release above, of all other handles.
-            Released::Detached(Count(self.0.load(Ordering::Acquire)))
-        }
+    #[must_use]
+    pub(super) fn release(&self) -> bool {
+        // Release: pairs with the Acquire of whoever closes (`close`, `close_sole`); it sees all that was done
+        // through this handle.
+        let old = self.0.fetch_sub(ONE, Ordering::Release);
+        old & (HANDLES | CLOSING) == ONE
     }
 
-    /// Closes the node if its count still is zero: answers what it said, once, to one caller.
-    ///
-    /// The node was found in its table under a pin, so it may be touched whoever owns it.
-    pub(super) fn try_close(&self) -> Option<Count> {
+    /// The closer's look: closes the node if its count still is zero, and answers what it said. If somebody has
+    /// revived the node, the closer resigns and must not touch it any more.
+    pub(super) fn close(&self) -> Option<Count> {
         // Relaxed: the compare-exchange decides. This thread's own decrement is visible to it.
         let mut seen = self.0.load(Ordering::Relaxed);
-        while seen & (DEAD | DETACHED | HANDLES) == 0 {
-            // Acquire: pairs with the Release in `release`; the destructor comes after all uses.
+        loop {
+            debug_assert!(seen & DEAD == 0, "only its closer closes a node");
+            let revived = seen & HANDLES != 0;
+            let new = if revived { seen ^ CLOSING } else { seen | DEAD };
+            // Acquire: pairs with the Release in `release`; the destructor comes after all uses. And with the
+            // Release in `detach`; the closer of a detached node sees it unlinked.
             // Relaxed on failure: the value is only compared.
-            match self.0.compare_exchange_weak(
-                seen,
-                seen | DEAD,
-                Ordering::Acquire,
-                Ordering::Relaxed,
-            ) {
+            match self
+                .0
+                .compare_exchange_weak(seen, new, Ordering::Acquire, Ordering::Relaxed)
+            {
+                Ok(_) if revived => return None,
                 Ok(_) => return Some(Count(seen)),
                 Err(now) => seen = now,
             }
         }
-        None
     }
 
-    /// Takes a count for a weak handle, unless the node is dead or about to be closed.
+    /// Takes a count for a weak handle, unless the node is dead.
     ///
-    /// A compare-exchange, not an addition: unlike a finder, a weak handle may come after the table's
-    /// teardown, when a count of zero already has its one and only closer.
+    /// A compare-exchange, not an addition: unlike a finder, a weak handle meets a dead node again and again, until
+    /// its closer has got on, and would run the number up into the flags.
     pub(super) fn upgrade(&self) -> Found {
-        self.take_unless(|seen| seen & DEAD != 0 || seen & DETACHED != 0 && seen & HANDLES == 0)
+        self.take_unless(|seen| seen & DEAD != 0)
     }
 
     /// Takes a count for an iterator, which has no use for what look-ups don't see.
@@ -287,10 +311,12 @@ impl AtomicCount {
                 check(Count(seen));
                 return Found::Immortal;
             }
+            let revives = seen & HANDLES == 0;
+            let closing = if revives { CLOSING } else { 0 };
             // Acquire: as in `take`. Relaxed on failure: the value is only compared.
             match self.0.compare_exchange_weak(
                 seen,
-                seen + ONE,
+                (seen + ONE) | closing,
                 Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
@@ -301,11 +327,11 @@ impl AtomicCount {
         Found::Dead
     }
 
-    /// Kills the node if the caller's handle is its only one.
+    /// Kills the node if the caller's handle is its only one, and no closer is to come.
     pub(super) fn close_sole(&self) -> Option<Count> {
         // Relaxed: the compare-exchange decides.
         let mut seen = self.0.load(Ordering::Relaxed);
-        while seen & HANDLES == ONE && seen & DEAD == 0 {
+        while seen & (HANDLES | CLOSING | DEAD) == ONE {
             // Acquire: pairs with the Release in `release`; the value moves out after all uses.
             // Relaxed on failure: the value is only compared.
             match self.0.compare_exchange_weak(
@@ -321,20 +347,10 @@ impl AtomicCount {
         None
     }
 
-    /// Cuts the node off from its table. `Some` if that left it to the caller to close.
-    pub(super) fn detach(&self) -> Option<Count> {
-        // AcqRel. Release: a later last release answers DETACHED, and its thread must see the node
-        // unlinked; it reads the flag in `release` or `upgrade`. Acquire: if the count is zero, this
-        // thread closes and comes after all uses.
-        let old = Count(self.0.fetch_or(DETACHED, Ordering::AcqRel));
-        if old.is_dead() || old.handles() != 0 {
-            return None;
-        }
-        // Whoever took the count to zero finds nothing in the table, and nobody revives it: ours.
-        //
-        // Relaxed: the flag is for the weak handles' `upgrade`, which only refuse.
-        self.0.fetch_or(DEAD, Ordering::Relaxed);
-        Some(old)
+    /// Says that the node's table is gone, and the node unlinked.
+    pub(super) fn detach(&self) {
+        // Release: pairs with the Acquire in `close` and `close_sole`; who ends the value sees the node unlinked.
+        self.0.fetch_or(DETACHED, Ordering::Release);
     }
 
     /// Hides a live entry from look-ups. `false` if it was hidden before.
@@ -454,27 +470,6 @@ impl AtomicCount {
         let word = self.0.load(Ordering::Relaxed) & !HANDLES;
         self.0
             .store(word | handles << GENERATION_BITS, Ordering::Relaxed);
-    }
-}
-
-#[cold]
-fn take_slow(old: Count) -> Found {
-    if old.is_dead() {
-        // The number on a dead node means nothing, and the room up to the flags is out of reach: each
-        // finder helps to unlink the node before it looks again.
-        Found::Dead
-    } else if old.0 & HANDLES >= LIMIT {
-        // An immortal one, which the finder has counted all the same.
-        check(old);
-        Found::Live
-    } else if old.is_hidden() {
-        Found::Hidden
-    } else if old.is_building() {
-        Found::Building
-    } else if old.0 & HELD_BACK != 0 {
-        Found::HeldBack
-    } else {
-        unreachable!("look-ups borrow the table, so none meets a detached node")
     }
 }
 

@@ -386,8 +386,8 @@ impl<T: ?Sized + Payload> LazyTable<T> {
 impl<T: ?Sized + Payload> Drop for LazyTable<T> {
     fn drop(&mut self) {
         if let Some(table) = self.get() {
-            // SAFETY: the table was made for `T`, and this was its owner.
-            unsafe { teardown::tear_down::<T>(table) };
+            // SAFETY: this was its owner.
+            unsafe { teardown::tear_down(table) };
         }
     }
 }

@@ -80,24 +80,23 @@
 //!
 //! **Release** (`Ref::drop`):
 //!
-//! 1. Read key and table, while the count is held. (A tagged reference holds none: done.)
-//! 2. Subtract; the answer has the generation. Not the last: done, without a pin.
-//! 3. The last (`release_last`): *the node must not be touched*. Before the next instruction another thread
-//!    may have revived it, released it, closed it and freed it.
-//! 4. Pin (`Table::close`). If the table's generation is another, its teardown has closed the node, or left it
-//!    to somebody.
-//! 5. Search for the address in the key's run, comparing pointers, not looking through them. Not there:
-//!    somebody else has closed it.
-//! 6. Compare and exchange 0 for DEAD on what is there (`try_close`). If that fails, somebody has revived it
-//!    and owes the next release. If it succeeds, this thread is the *closer*.
-//! 7. MARK and unlink (`Table::take_out`); if the compare-exchange fails, walk past the place once more, which
-//!    unlinks.
-//! 8. Take drop hook and side record, unpin, and run hook, destructor and callbacks, each even if one before
+//! 1. Subtract. Not the last: done. Nothing else of the node was read, so that threads which share a value take its
+//!    line from each other once, not twice. (A tagged reference holds no count: done before.)
+//! 2. The last makes its thread the node's *closer* (`release_last`). Nobody else closes the node before the closer has looked
+//!    at it again, so it is there to be looked at, whatever others do with it meanwhile.
+//! 3. Pin, and look (`AtomicCount::close`): one compare-exchange. If the count is zero still: to DEAD. If somebody
+//!    has revived the node, the closer *resigns*: it toggles CLOSING and leaves.
+//! 4. If the node isn't DETACHED, find its place, MARK it and unlink it (`Table::take_out`); if that
+//!    fails, walk past the place once more, which unlinks. Finders that met it dead, or the teardown, may have been faster.
+//! 5. Take drop hook and side record, unpin, and run hook, destructor and callbacks, each even if one before
 //!    it panicked (`Dying::run`). The table is not touched any more: the destructor may drop the interner.
-//! 9. Retire the memory.
+//! 6. Retire the memory.
 //!
-//! In step 6 it may be another node than the one that was released, which came to lie at the same address
-//! with the same key. Then that had no handles either, and its own dropper will find nothing.
+//! A reviver, who takes the count up from zero, toggles CLOSING as well, unless it is set. So the
+//! second of reviver and resigning closer clears what the first has set. Until the reviver has done that, it holds its
+//! count. So a release that takes the count to zero again sees by CLOSING whether that closer is still to come: then it leaves the
+//! zero to it. There is one closer at a time. The one exception: `try_unwrap` closes a node by its only handle, which
+//! needs no closer; but it does not if one is to come.
 //!
 //! A destructor may drop other last handles. Their entries go at once. Their values too, except those of a
 //! table of which this thread is destroying a value already: they queue on that frame. So the stack is as deep
@@ -112,10 +111,9 @@
 //! itself. Words that are about to be spliced find their places in the same way.
 //!
 //! **Tear down** (exclusive; droppers and weak handles may be there). Take the first item off the list until
-//! there is none: MARK, unlink, then set DETACHED. If that found a count of zero that is not DEAD, its dropper
-//! will find nothing in the list, and the teardown closes it. Nodes with handles live on; the release that
-//! takes a detached count to zero closes without pin or search, because nobody else can: weak handles refuse
-//! to revive it. When the list is empty, raise the generation, and give the table back after a grace period.
+//! there is none: MARK, unlink, then set DETACHED. Nodes with handles live on, and end by their closers as others do, who
+//! leave the list alone if they see DETACHED. Who doesn't see it was pinned before it was set, and the table waits.
+//! When the list is empty, raise the generation, and give the table back after a grace period.
 //!
 //! **Remove** (maps). Sets HIDDEN, holding a count. The node stays linked until its last handle goes, because
 //! that release will search for it. Finders give their count back in the ordinary way and look on. So the
@@ -145,11 +143,11 @@
 //! |---|---|---|---|
 //! | link | `swing` Release, `clear_busy` Release, `mark` Acquire | `load` Acquire, failed `swing` Acquire | the item that is linked, and all it leads to |
 //! | count, up | `take`, `take_unless` Acquire, `clone_handle` Relaxed | | a value that was built after its node was linked (with `finish_building` Release) |
-//! | count, down | `release` Release | `try_close`, `close_sole`, `detach`, detached `release`: Acquire | all uses of the value, to its destructor |
+//! | count, down | `release` Release | `close`, `close_sole` Acquire | all uses of the value, to its destructor |
 //! | | | `take`, `read` Acquire | the value of an entry that was given up, which `finish_hidden` carries on |
 //! | count, flags | `finish_building` Release | `take`, `give_up`, `read` Acquire | the value that was built |
 //! | | `give_up` Release | `take` Acquire | the node that was linked instead |
-//! | | `detach` AcqRel | | that the node is unlinked; all uses of its value |
+//! | | `detach` Release | `close`, `close_sole` Acquire | that the node is unlinked |
 //! | `owner` | `install_side` Release | Acquire | the filled side record |
 //! | `level` | `end_shrink` Release | Acquire | that deeper words are gone |
 //! | segment | `install` Release | Acquire | zeroed words; zeroed places of a counter |
@@ -172,12 +170,11 @@
 //! when it was linked: either it read a link to it, or it stands on an item that was unlinked later than it
 //! was pinned, whose frozen link leads here. So the epoch that crossbeam-epoch waits for covers every reader.
 //! A handle needs no pin: its count keeps the node from being closed.
-//! Nothing that is dead stays: the closer doesn't rest before its node is unlinked, and every last release
-//! either closes, or has met somebody who closed or revived.
+//! Nothing that is dead stays: the closer doesn't rest before its node is unlinked, and every zero has a closer.
 //!
-//! Tables are never freed. A dropper that comes late reads the generation, pinned, of a table that may serve
-//! another owner by now. If it is still its own, then the table can't change hands before the pin ends. For that
-//! neither generation nor the link to a node in a side record needs an ordering of its own: what was written
+//! Tables are never freed. A closer that comes late touches its table only if it has closed its node before that was
+//! DETACHED, under a pin for which the table waits before it serves another owner. The generation
+//! tells a thread which destroys a value of one owner that the next value is of another one. The link to a node in a side record needs no ordering of its own: what was written
 //! before something was deferred is seen by whoever pins and isn't waited for, as with the links of the list.
 //!
 //! # User code
@@ -290,8 +287,7 @@ impl Table {
 
     #[inline]
     fn generation(&self) -> u32 {
-        // Relaxed: a former user asks under a pin, which either holds up the table's next use, or came after
-        // the number changed, by the epoch's order. The table's owner got it in order.
+        // Relaxed: only owners ask, and each got the table after the one before had changed it.
         self.generation.load(Ordering::Relaxed)
     }
 

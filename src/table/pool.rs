@@ -1,5 +1,5 @@
-//! Tables out of use. A table's memory is never given back to the allocator, so that a thread which still
-//! knows an old table may read its generation at any time.
+//! Tables out of use. A table's memory is never given back to the allocator, so that its address and a generation
+//! name one owner for ever.
 
 use std::ptr;
 
@@ -102,7 +102,7 @@ pub(super) fn put_back(table: &'static Table) {
     after_grace(move || pool.put(table));
 }
 
-/// Gives an empty table back whose owner is gone. Late droppers may still be looking around in it.
+/// Gives an empty table back whose owner is gone. Closers may still be looking around in it.
 pub(super) fn recycle(table: &'static Table) {
     let pool = pool();
     after_grace(move || {
@@ -117,7 +117,7 @@ pub(super) fn abandon(table: &'static Table) {
     after_grace(move || table.reset());
 }
 
-/// Calls `f` when nobody who saw the old generation is left. Who sees the new one looks no further.
+/// Calls `f` when nobody is left who closed a node of the table before it was detached.
 fn after_grace(f: impl FnOnce() + Send + 'static) {
     let guard = pin();
     // SAFETY: the function may run on any thread, at any time.

@@ -3,40 +3,30 @@
 //! See "Tear down" in the essay of `table/mod.rs`.
 
 use super::buckets::{Buckets, INLINE_WORDS};
-use super::close::{Dying, destroy};
 use super::count::GENERATIONS;
 use super::link::{AtomicLink, Target};
-use super::node::Payload;
 use super::panics::FirstPanic;
 use super::primitive::Ordering;
 use super::retire::{Guard, pin};
 use super::{Table, pool};
 
-/// Empties a table and gives it back. Values without handles die, the others live on by themselves.
+/// Empties a table and gives it back. What has handles, or a closer to come, lives on by itself.
 ///
 /// # Safety
 ///
-/// The table was made for values of type `T`, and nobody looks up or inserts any more.
-pub(super) unsafe fn tear_down<T: ?Sized + Payload>(table: &'static Table) {
-    let mut panics = FirstPanic::default();
+/// Nobody looks up or inserts any more.
+pub(super) unsafe fn tear_down(table: &'static Table) {
     loop {
         let guard = pin();
         let Some(item) = table.pop_first(&guard) else {
             break;
         };
-        // From here on the last handle's release closes the node without looking for it. If there are no
-        // handles, whoever took the count to zero finds nothing any more: then we close it.
-        if let Target::Node(node) = item
-            && let Some(count) = node.count.detach()
-        {
-            let hook = table.hook.load(count);
-            // SAFETY: closed by us and no longer in the list.
-            let dying = unsafe { Dying::new(node.as_ptr(), table, count, hook) };
-            drop(guard);
-            // SAFETY: it is of type `T`.
-            panics.catch(|| unsafe { destroy::<T>(dying) });
+        // From here on the last handle's release closes the node without looking for it.
+        if let Target::Node(node) = item {
+            node.count.detach();
         }
     }
+    let mut panics = FirstPanic::default();
     panics.catch(|| table.hook.store(None));
     if table.end_generation() {
         pool::recycle(table);
@@ -74,7 +64,7 @@ impl Table {
         next < GENERATIONS
     }
 
-    /// Makes the table new again. Nobody else looks at more than its generation.
+    /// Makes the table new again. Nobody else looks at it.
     pub(super) fn reset(&'static self) {
         for level in Buckets::all_levels() {
             if let Some(segment) = self.buckets.take_segment(level) {
