@@ -244,7 +244,8 @@ impl<T: ?Sized + Internable> Interned<T> {
 }
 
 impl<T: Internable> Interned<T> {
-    /// Moves the value out if this is its only strong handle, otherwise gives the handle back.
+    /// Moves the value out if this is its only strong handle, otherwise gives the handle back: also while the drop of
+    /// another one, on another thread, hasn't returned yet.
     ///
     /// The entry is gone then, weak handles find nothing, and their callbacks have run; the drop hook has
     /// not.
