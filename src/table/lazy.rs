@@ -4,9 +4,9 @@ use std::marker::PhantomData;
 use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr;
 
-use super::batch::GROUP;
 use super::buckets::Buckets;
 use super::count::Found;
+use super::glance::GROUP;
 use super::hook::Hook;
 use super::key::key_of_hash;
 use super::node::{NewNode, Payload, Seat};

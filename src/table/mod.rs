@@ -27,7 +27,7 @@
 //! | `buckets.rs` | where bucket words lie, which of them there are |
 //! | `walk.rs` | the one loop that goes through the list |
 //! | `splice.rs` | linking bucket words, unlinking them |
-//! | `batch.rs` | looking up several keys side by side |
+//! | `glance.rs` | what nearly every look-up comes to, of one key or of several side by side |
 //! | `lazy.rs` | an owner's table and its type: search, insert, iterate |
 //! | `reference.rs` | the counted reference that handles are made of |
 //! | `close.rs` | the last release, and what runs then |
@@ -192,11 +192,11 @@
 //! - That finds are wait-free: a walk begins again when an item that it stands on is unlinked. Each time
 //!   somebody else has got on.
 
-mod batch;
 mod buckets;
 mod close;
 mod count;
 mod counter;
+mod glance;
 mod hook;
 mod key;
 mod lazy;
@@ -223,8 +223,8 @@ use hook::HookSlot;
 use primitive::{AtomicPtr, AtomicU32, Ordering};
 use splice::Spliced;
 
-pub(crate) use batch::GROUP;
 pub(crate) use count::{Found, overflow};
+pub(crate) use glance::GROUP;
 pub(crate) use key::key_of_hash;
 pub(crate) use lazy::{Entries, LazyTable, Outcome, Pending};
 pub use node::Internable;

@@ -8,8 +8,8 @@
 use std::ops::Range;
 
 use super::Table;
-use super::batch::GROUP;
 use super::buckets::{INLINE_WORDS, Segment};
+use super::glance::GROUP;
 use super::primitive::{AtomicUsize, Ordering};
 use super::retire::{Guard, pin};
 use super::walk::Walk;

@@ -4,7 +4,6 @@ use super::Table;
 use super::buckets::Level;
 use super::link::{AtomicLink, Link, Target};
 use super::node::{NewNode, Node, NodeRef, Payload};
-use super::prefetch::{LINE, prefetch};
 use super::retire::Guard;
 
 /// Where a walk stands: `link` said `next` when it was read.
@@ -210,25 +209,6 @@ impl<'g> Walk<'g> {
 }
 
 impl Table {
-    /// The first node with a key, unless there is something out of the ordinary on the way to it. A walk in
-    /// small, which changes nothing.
-    #[inline]
-    pub(super) fn glance<'g>(&'g self, key: u64, _guard: &'g Guard) -> Option<NodeRef<'g>> {
-        let mut next = self.buckets.start(key, self.buckets.level()).link;
-        loop {
-            // SAFETY: read with Acquire from a holder that was reached under the pin.
-            let Target::Node(node) = (unsafe { next.target() }) else {
-                return None;
-            };
-            // Its value, which is compared next.
-            prefetch(node.as_ptr().as_ptr().wrapping_byte_add(LINE));
-            if node.key >= key {
-                return (node.key == key).then_some(node);
-            }
-            next = node.get().next.load();
-        }
-    }
-
     /// The first node of the list, whatever its key.
     pub(super) fn first_node<'g>(&'g self, guard: &'g Guard) -> Option<NodeRef<'g>> {
         next_behind(self.buckets.root(), guard)
