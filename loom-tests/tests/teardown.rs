@@ -220,6 +220,58 @@ fn late_drop_races_next_owner_of_the_table() {
     assert_ne!(LATE.load(Relaxed), 0, "no drop was late");
 }
 
+/// As before, and the new owner has a drop hook, which takes what it is shown for its own type.
+///
+/// Would catch: a late drop that shows its value to the new owner's hook.
+#[test]
+fn late_drop_races_hook_of_the_next_owner() {
+    static LATE: AtomicUsize = AtomicUsize::new(0);
+    model(2, || {
+        let (values, ledger, a) = one_value();
+        let life = ledger.clone();
+        race(
+            move || drop(a),
+            move || {
+                drop(values);
+                let values = Interner::<Other, Identity>::with_hasher(Identity);
+                values.flush();
+                values.on_drop(|_| unreachable!("nothing of the new owner's has died"));
+                LATE.fetch_add(life.alive(), Relaxed);
+            },
+        );
+        assert_eq!(ledger.alive(), 0);
+    });
+    assert_ne!(LATE.load(Relaxed), 0, "no drop was late");
+}
+
+/// The only handle takes its value out, while its interner goes and another one gets the table.
+///
+/// Would catch: a value that is moved out of a table which has another owner by then.
+#[test]
+fn try_unwrap_races_next_owner_of_the_table() {
+    model(2, || {
+        let (values, ledger, a) = one_value();
+        let others = Ledger::new();
+        let new = Other {
+            key: Key::at(1),
+            life: others.life(),
+        };
+        race(
+            move || drop(Interned::try_unwrap(a)),
+            move || {
+                drop(values);
+                let values = Interner::<Other, Identity>::with_hasher(Identity);
+                values.flush();
+                let b = values.intern(new);
+                assert_eq!(values.len(), 1);
+                drop(b);
+                assert_eq!(values.len(), 0);
+            },
+        );
+        assert_eq!((ledger.alive(), others.alive()), (0, 0));
+    });
+}
+
 /// A table comes back from its former owner while another interner asks for one.
 ///
 /// Would catch: a table that is taken before it is reset; a new owner that sees an old generation, so that no
