@@ -20,7 +20,7 @@ use crate::table::{Internable, Node, Payload, Ref, Registration, SideRef};
 ///
 /// One pointer wide, also for `str` and slices; `Option` of it too. Equality and hash go by the pointer,
 /// which is what interning is for: of one interner, two handles are equal if and only if their values are.
-/// Order goes by value. When the last handle of a value goes, the value goes, on that thread, at once;
+/// Order goes by value. When the last handle of a value goes, the value goes, at once, on a thread that drops one;
 /// see [`Interner`](crate::Interner).
 ///
 /// It is `Send` and `Sync` exactly when `T` is both, covariant in `T`, and outlives its interner.
@@ -245,7 +245,7 @@ impl<T: ?Sized + Internable> Interned<T> {
 
 impl<T: Internable> Interned<T> {
     /// Moves the value out if this is its only strong handle, otherwise gives the handle back: also while the drop of
-    /// another one, on another thread, hasn't returned yet.
+    /// another one, or a look-up that passes by, hasn't returned on its thread.
     ///
     /// The entry is gone then, weak handles find nothing, and their callbacks have run; the drop hook has
     /// not.

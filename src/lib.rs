@@ -39,8 +39,9 @@
 //!    if and only if they are the same pointer.
 //! 3. The entry is gone before the [drop hook](Interner::on_drop), the destructor and the
 //!    [callbacks](Interned::downgrade_with) run, in this order. Each runs at most once, on a thread that is
-//!    dropping a handle of that key (or the interner), with no lock and no pin of ours, but that of an open [`Pinned`]. When all drops of that
-//!    key's handles have returned, they have run; iterators, and look-ups of a key with the same hash, hold handles
+//!    dropping a handle of that key, with no lock and no pin of ours, but that of an open [`Pinned`]. When all drops
+//!    of that key's handles have returned, they have run: of drops that overlap, an earlier one may do it for a later one,
+//!    which then returns before. Iterators, and look-ups of a key with the same hash, hold handles
 //!    too, for a moment. They may intern, drop handles and panic. Values that die
 //!    inside of a destructor of the same interner die after it, the last one first: a chain of a million
 //!    handles, each owned by the value before, needs no deep stack.

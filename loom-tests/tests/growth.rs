@@ -94,7 +94,7 @@ fn growth_races_intern_of_live_value() {
 
 /// A value dies while the table grows and a word is linked in front of it.
 ///
-/// Would catch: a search by address that stops early, so that nobody closes the value.
+/// Would catch: a closer's walk that stops early, so that the node is freed while it is linked.
 #[test]
 fn growth_races_last_drop() {
     model(3, || {
@@ -235,8 +235,8 @@ fn about_to_shrink(key: Key) -> (Values, Ledger, Interned<Value>) {
 
 /// The table shrinks while the last handle of its entry goes, which lies behind the first word that is unlinked.
 ///
-/// Would catch: a search by address that stops at a word about to be unlinked, so that nobody closes the
-/// value; a word read after its segment was freed.
+/// Would catch: a closer's walk that stops at a word about to be unlinked, so that the node is freed while it is
+/// linked; a word read after its segment was freed.
 #[test]
 fn shrink_races_last_drop() {
     shrink_races_last_drop_of(Key::at(5));

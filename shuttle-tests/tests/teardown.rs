@@ -16,7 +16,7 @@ type Left = Vec<Interned<Value>>;
 /// The interner goes, and its table serves the next one, while threads drop handles, upgrade weak ones, and hold
 /// values that own others.
 ///
-/// Would catch: a value that both teardown and a dropper close, or none; one that is revived after it was closed; a
+/// Would catch: a value that nobody closes, because its table is gone; one that is revived after it was closed; a
 /// late drop that takes the next owner's value for its own; a callback that is lost.
 #[test]
 fn an_interner_goes_before_its_handles() {

@@ -169,7 +169,8 @@
 //! A node is retired by its closer, once, after it was unlinked. A thread that can still reach it was pinned
 //! when it was linked: either it read a link to it, or it stands on an item that was unlinked later than it
 //! was pinned, whose frozen link leads here. So the epoch that crossbeam-epoch waits for covers every reader.
-//! A handle needs no pin: its count keeps the node from being closed.
+//! A handle needs no pin: its count keeps the node from being closed. Nor does a closer from its decrement to its
+//! look: nobody else closes the node. It pins before it looks, because its look may be what lets another one be the closer.
 //! Nothing that is dead stays: the closer doesn't rest before its node is unlinked, and every zero has a closer.
 //!
 //! Tables are never freed. A closer that comes late touches its table only if it has closed its node before that was
@@ -186,7 +187,7 @@
 //! # Not guaranteed
 //!
 //! - That a destructor has run when the drop that took the count to zero returns: another thread may have
-//!   revived the value, or be closing it at this moment. When *all* drops of handles of that key have returned,
+//!   revived the value, or be closing it at this moment, or be the closer that has still to look. When *all* drops of handles of that key have returned,
 //!   it has run.
 //! - That `len` counts an entry at the very moment it can be found.
 //! - That finds are wait-free: a walk begins again when an item that it stands on is unlinked. Each time

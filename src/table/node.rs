@@ -132,13 +132,14 @@ impl Node {
         }
     }
 
-    /// The table that the node was made for. The caller holds a count.
+    /// The table that the node was made for. The caller holds a count, or has closed the node and not
+    /// yet taken its record.
     #[inline]
     pub(super) fn table(&self) -> &'static Table {
         match self.owner() {
             Owner::Table(table) => table,
-            // SAFETY: the node holds a count on its record as long as it is not closed, and it isn't
-            // while the caller holds a count on the node.
+            // SAFETY: the node holds a count on its record until whoever has closed it takes that, which hasn't
+            // happened yet.
             Owner::Side(side) => unsafe { side.as_ref() }.table(),
         }
     }

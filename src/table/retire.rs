@@ -36,6 +36,7 @@ use std::sync::Arc;
 use crossbeam_epoch::pin as pin_thread;
 
 use super::node::Node;
+use super::panics::FirstPanic;
 use super::primitive::{AtomicU8, AtomicUsize, Liveness, Ordering, local};
 
 /// Nodes in a batch.
@@ -61,10 +62,23 @@ const REUSE: bool = !cfg!(any(loom, shuttle, miri, hapax_no_reuse));
 #[derive(Debug)]
 pub(crate) struct Guard(crossbeam_epoch::Guard);
 
-/// Pins the calling thread.
+/// Pins the calling thread. Now and then that runs what others have deferred on the same collector, and theirs may
+/// panic.
 #[inline]
 pub(crate) fn pin() -> Guard {
     Guard(pin_thread())
+}
+
+/// As `pin`, but leaves such panics to the caller.
+pub(super) fn pin_despite(panics: &mut FirstPanic) -> Guard {
+    loop {
+        let mut guard = None;
+        panics.catch(|| guard = Some(pin()));
+        // If not, the next one doesn't collect.
+        if let Some(guard) = guard {
+            return guard;
+        }
+    }
 }
 
 /// The threads of an execution share one of the system, so each has a participant of its own, in a collector
@@ -297,7 +311,7 @@ impl Retirement {
             .get_or_insert_with(|| Batch::new(ready.get_or_insert_default()));
         batch.bytes += retired.layout.size();
         batch.nodes.push(retired);
-        if batch.nodes.len() == BATCH_NODES || batch.bytes >= BATCH_BYTES {
+        if batch.nodes.len() >= BATCH_NODES || batch.bytes >= BATCH_BYTES {
             self.seal();
             self.collect();
         }
@@ -306,12 +320,13 @@ impl Retirement {
     /// Hands the open batch to the collector.
     #[cold]
     fn seal(&mut self) {
+        // Before anything changes: it may panic.
+        let guard = pin();
         let Some(batch) = self.open.take() else {
             return;
         };
         let batch = Sealed(NonNull::from(Box::leak(batch)));
         self.sealed.push_back(batch);
-        let guard = pin();
         // SAFETY: the nodes were unlinked before they were retired. The function runs once and touches
         // nothing of this thread but the batch and what the batch owns.
         unsafe { guard.defer(move || batch.grace_passed()) };

@@ -368,10 +368,15 @@ fn a_value_dies_where_its_key_is_dropped() {
 }
 
 #[test]
-fn teardown_ends_what_was_dropped() {
+fn teardown_ends_nothing() {
     let both = || held().begins(1, drop(1)).begins(2, LEAVE);
-    both().ends(1, Done).dies(2, 1).ends(2, Done).accepted();
     both().dies(1, 1).ends(2, Done).ends(1, Done).accepted();
+    both().ends(2, Done).dies(1, 1).ends(1, Done).accepted();
+    both()
+        .ends(1, Done)
+        .dies(2, 1)
+        .ends(2, Done)
+        .refused("#001 died in let go of the table");
     held()
         .begins(2, LEAVE)
         .dies(2, 1)

@@ -3,8 +3,7 @@
 //! - Answers are instances that were made for the key, and a handle stays with its instance. Nobody is told of a
 //!   deadlock.
 //! - An instance dies once, when its last handle has gone: within the call that brought it along, if it didn't
-//!   become an entry; otherwise in a drop of a handle of its key, in a call that held one for a moment, or in the
-//!   teardown.
+//!   become an entry; otherwise in a drop of a handle of its key, or in a call that held one for a moment.
 //! - `get_or_init` builds one value of a key at a time, and answers what it has built, unless `get_or_insert` took
 //!   its place.
 //! - An iteration answers no instance twice, and each that was alive and visible throughout. (Each of its
@@ -96,7 +95,6 @@ fn may_die_in(index: &Index<'_>, id: Id, maker: &Record, record: &Record) -> boo
     let lets_go = match record.call {
         Call::TryUnwrap(_) => return record.found() == Some(id),
         Call::Drop(of) | Call::Next(_, Some(of)) => index.key_of(of) == Some(key),
-        Call::Leave => true,
         _ => false,
     };
     lets_go || index.passes(record, key)

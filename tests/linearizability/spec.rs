@@ -29,8 +29,7 @@
 //! until somebody has closed or revived the entry. Hence the settling, which a drop must come to before it
 //! returns: when all drops have returned, the value has died. But look-ups that pass by on their way to another
 //! entry with the same hash, or to one behind an entry that was removed or is being built, hold
-//! handles for a moment, which nobody sees. A drop may leave the end to them, they to each other, and a drop to
-//! the teardown of the table. So the deadline of a drop is the last answer in such a chain of calls,
+//! handles for a moment, which nobody sees. A drop may leave the end to them, and they to each other. So the deadline of a drop is the last answer in such a chain of calls,
 //! each of which overlaps the one before it.
 //!
 //! **Removed at once.** `get_or_init` may build a value, find its place taken by `get_or_insert`, and the other

@@ -84,14 +84,14 @@ impl<'a> Index<'a> {
     }
 
     /// Until when what is due on a key at some time may be put off: to the end of the last call in a chain of
-    /// those that pass by or take the table down.
+    /// those that pass by.
     pub fn at_the_latest(&self, key: Key, due: Stamp) -> Stamp {
         let mut due = due;
         loop {
             let helpers = self.history.records.iter();
             let later = helpers
                 .filter(|record| record.span.call <= due && record.span.answer > due)
-                .filter(|record| record.call == Call::Leave || self.passes(record, key))
+                .filter(|record| self.passes(record, key))
                 .map(|record| record.span.answer)
                 .max();
             match later {
