@@ -381,7 +381,7 @@ fn teardown_ends_nothing() {
         .begins(2, LEAVE)
         .dies(2, 1)
         .ends(2, Done)
-        .refused(NO_ORDER);
+        .refused("#001 died in let go of the table");
 }
 
 #[test]
