@@ -349,8 +349,8 @@ impl<T: ?Sized + Internable + Hash + Eq, S: BuildHasher> Interner<T, S> {
     ///
     /// # Panics
     ///
-    /// If `Hash`, `Eq` or `Clone` of the value panics; nothing is changed then. If a slice is too long to
-    /// be allocated.
+    /// If `Hash`, `Eq` or `Clone` of the value panics; nothing is changed then. If a slice or string has
+    /// more than 2^32 - 1 elements or bytes, or can't be allocated.
     ///
     /// # Examples
     ///

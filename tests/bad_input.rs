@@ -230,6 +230,20 @@ fn extreme_hashes_work() {
     }
 }
 
+#[test]
+#[cfg(target_pointer_width = "64")]
+fn a_slice_that_is_too_long_is_refused_with_a_message() {
+    let slices = Interner::<[()]>::new();
+    let empty = slices.intern_hashed(1, &[][..]);
+    let refused = std::panic::catch_unwind(|| slices.intern_hashed(0, &[(); 1 << 32][..]));
+    let message = *refused.unwrap_err().downcast::<String>().unwrap();
+    assert_eq!(
+        message,
+        "a slice of 4294967296 elements is too long for a node"
+    );
+    assert_eq!((slices.len(), empty.len()), (1, 0));
+}
+
 // One panic, at every place in turn.
 
 thread_local! {

@@ -588,7 +588,7 @@ fn memory_is_what_the_documentation_says() {
     let usage = names.memory_usage();
     assert_eq!(
         (usage.entries, usage.values, usage.nodes),
-        (3, 6, 3 * 40 + 6)
+        (3, 6, 3 * 36 + 6)
     );
     let words = Interner::<[u32]>::new();
     let _held = words.intern([1, 2, 3]);

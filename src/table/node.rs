@@ -1,7 +1,7 @@
 //! The heap node: a header, and behind it the value, in one allocation that isn't padded at its end.
 //!
 //! ```text
-//! offset  0      8     16     24      32            (sizes of a 64-bit target)
+//! offset  0      8     16     24      32     36      (sizes of a 64-bit target)
 //!       | count | key | next | owner | value …      a sized type, at its alignment
 //!       | count | key | next | owner | len | bytes … `str`, slices and their kin
 //! ```
@@ -292,9 +292,12 @@ pub(crate) use sealed::Payload;
 
 const HEADER: usize = size_of::<Node>();
 
+/// The length of a value without a size. What is longer is refused.
+type Length = u32;
+
 /// Where the length of a value without a size stands, and where its first element may.
-const LEN: usize = HEADER.next_multiple_of(align_of::<usize>());
-const TAIL: usize = LEN + size_of::<usize>();
+const LEN: usize = HEADER.next_multiple_of(align_of::<Length>());
+const TAIL: usize = LEN + size_of::<Length>();
 
 const fn max(a: usize, b: usize) -> usize {
     if a > b { a } else { b }
@@ -325,8 +328,9 @@ const fn sized_layout<T>() -> Layout {
     }
 }
 
-/// The allocation of a node with `len` elements of `U`; `None` if there is no such size.
+/// The allocation of a node with `len` elements of `U`; `None` if there is no such size or length.
 fn slice_layout<U>(len: usize) -> Option<Layout> {
+    Length::try_from(len).ok()?;
     let bytes = len.checked_mul(size_of::<U>())?;
     let size = <[U]>::OFFSET.checked_add(bytes)?;
     Layout::from_size_align(size, max(align_of::<Node>(), align_of::<U>())).ok()
@@ -341,7 +345,7 @@ unsafe impl<U> Payload for [U] {
     unsafe fn value(node: NonNull<()>) -> *mut [U] {
         // SAFETY: the caller promises a node of this type; its length was written before anybody else
         // saw it and never changes.
-        let len = unsafe { node.byte_add(LEN).cast::<usize>().read() };
+        let len = unsafe { node.byte_add(LEN).cast::<Length>().read() } as usize;
         // SAFETY: the offset is within the allocation.
         let first = unsafe { node.as_ptr().byte_add(Self::OFFSET) };
         ptr::slice_from_raw_parts_mut(first.cast(), len)
@@ -496,8 +500,8 @@ impl<U> Filling<U> {
         let layout = slice_layout::<U>(len)
             .unwrap_or_else(|| panic!("a slice of {len} elements is too long for a node"));
         let node = allocate(seat, layout);
-        // SAFETY: the layout has room for the length at this place.
-        unsafe { node.byte_add(LEN).cast::<usize>().write(len) };
+        // SAFETY: the layout has room for the length at this place, and there is none of a longer one.
+        unsafe { node.byte_add(LEN).cast::<Length>().write(len as Length) };
         Self {
             node,
             layout,
