@@ -21,10 +21,10 @@ use crate::{Intern, InternAll, Interned, MemoryUsage, Pinned, RandomState};
 ///
 /// # User code
 ///
-/// `Hash` and `Eq` of the values, constructors, the [drop hook](Self::on_drop) and destructors run
-/// without any lock or pin held, but that of an open [`Pinned`]. They may intern, drop handles, and panic. A `Hash` or `Eq` that
-/// lies, or a value that changes its hash through interior mutability, makes values be interned twice or
-/// not found; it never does worse.
+/// `Hash` and `Eq` of the values, constructors, the [drop hook](Self::on_drop) and destructors run without any lock
+/// or pin held, but that of an open [`Pinned`]. They may intern, drop handles, and panic. A `Hash` or `Eq` that
+/// lies, or a value that changes its hash through interior mutability, makes values be interned twice or not found;
+/// it never does worse.
 ///
 /// There is deliberately no `contains`: its result would be out of date. Hold on to what [`get`](Self::get)
 /// returns.
@@ -223,7 +223,7 @@ impl<T: ?Sized + Internable, S> Interner<T, S> {
         }
     }
 
-    /// Gives the memory of dead entries back that this thread still keeps: at most four times 64 of them, or
+    /// Gives the memory of dead entries back that this thread still keeps: at most four times 256 of them, or
     /// 40 KiB each time, which otherwise wait for the next ones. What pinned threads may still read stays.
     ///
     /// It is the calling thread's, from all interners and maps. Other threads keep theirs.

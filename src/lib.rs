@@ -39,14 +39,14 @@
 //!    if and only if they are the same pointer.
 //! 3. The entry is gone before the [drop hook](Interner::on_drop), the destructor and the
 //!    [callbacks](Interned::downgrade_with) run, in this order. Each runs at most once, on a thread that is
-//!    dropping a handle of that key, with no lock and no pin of ours, but that of an open [`Pinned`]. When all drops
-//!    of that key's handles have returned, they have run: of drops that overlap, an earlier one may do it for a later one,
-//!    which then returns before. Iterators, and look-ups of a key with the same hash, hold handles
-//!    too, for a moment. They may intern, drop handles and panic. Values that die
-//!    inside of a destructor of the same interner die after it, the last one first: a chain of a million
-//!    handles, each owned by the value before, needs no deep stack.
+//!    dropping a handle of that key, with no lock and no pin of ours, but that of an open [`Pinned`]. When all
+//!    drops of that key's handles have returned, they have run: of drops that overlap, an earlier one may do it for
+//!    a later one, which then returns before. Iterators, and look-ups of a key with the same hash, hold handles
+//!    too, for a moment. They may intern, drop handles and panic. Values that die inside of a destructor of the
+//!    same interner die after it, the last one first: a chain of a million handles, each owned by the value before,
+//!    needs no deep stack.
 //! 4. A hit allocates nothing and a miss at most once, apart from a thread's first use, growth, the builders' registry
-//!    of `get_or_init`, and the bookkeeping of reclamation: 1.5 KiB for 64 dead entries, which are used again.
+//!    of `get_or_init`, and the bookkeeping of reclamation: 6 KiB for 256 dead entries, which are used again.
 //! 5. A `Hash` or `Eq` that lies, a poor hasher, a panic in a constructor, comparison, callback or
 //!    destructor: no undefined behaviour, no hang, no leak of other entries.
 //! 6. Handles work in thread-local destructors, and after their interner is gone.
@@ -64,11 +64,11 @@
 //! - The memory of a dead entry waits until no thread can still be reading it. Reclamation is
 //!   [crossbeam-epoch]'s, shared by the process: a thread that stays pinned anywhere delays that memory,
 //!   and nothing else. Values are destroyed at once in any case.
-//! - A thread keeps the memory of at most four times 64 dead entries, 40 KiB each time, until it drops more, and
+//! - A thread keeps the memory of at most four times 256 dead entries, 40 KiB each time, until it drops more, and
 //!   puts new entries there; [`Interner::flush`] gives it back.
-//! - An interner or map that ever held a value takes 1.6 KiB for its table, and up to 7.5 KiB more, in steps of 0.5 to
-//!   4 KiB, when threads beyond the first four of the process add to it or take from it. When it is dropped, that is kept for the next one, and never returned to the
-//!   allocator.
+//! - An interner or map that ever held a value takes 1.6 KiB for its table, and up to 7.5 KiB more, in steps of 0.5
+//!   to 4 KiB, when threads beyond the first four of the process add to it or take from it. When it is dropped,
+//!   that is kept for the next one, and never returned to the allocator.
 //! - The table doesn't shrink by itself: after a peak, 4 to 32 bytes for each entry of the peak stay until
 //!   [`Interner::shrink_to_fit`], which needs exclusive access. A `static` keeps them.
 //! - Each value costs 32 bytes for its header, unsized ones 40, and 4 to 32 for its share of the

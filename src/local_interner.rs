@@ -60,10 +60,10 @@ pub use handle::LocalInterned;
 
 /// The front of an [`Interner`] on one thread: the same values, through handles that are counted without atomics.
 ///
-/// What this thread holds a [`LocalInterned`] of, from this front, it finds without writing anything that threads share, so that
-/// threads which want the same keys don't slow each other down. Other keys come from the interner, and take longer
-/// than without a front. It is for threads that hold on to what they intern, and look it up or clone it often. Keep
-/// one in a thread-local, or hand it around on its thread.
+/// What this thread holds a [`LocalInterned`] of, from this front, it finds without writing anything that threads
+/// share, so that threads which want the same keys don't slow each other down. Other keys come from the interner,
+/// and take longer than without a front. It is for threads that hold on to what they intern, and look it up or
+/// clone it often. Keep one in a thread-local, or hand it around on its thread.
 ///
 /// `I` is anything that leads to the interner: a reference, an `Arc`.
 ///

@@ -19,7 +19,8 @@ fn one_value() -> (Values, Ledger, Interned<Value>) {
 
 /// The interner goes while the last handle of a value goes.
 ///
-/// Would catch: a value that isn't closed, because its table is gone; a destructor that isn't ordered after the last use.
+/// Would catch: a value that isn't closed, because its table is gone; a destructor that isn't ordered after the
+/// last use.
 #[test]
 fn teardown_races_last_drop() {
     model(2, || {

@@ -65,8 +65,8 @@ fn a_table_grows_under_look_ups() {
 
 /// A table shrinks while others drop the handles of what is in it, then grows again.
 ///
-/// Would catch: a closer whose walk stops at a word about to be unlinked, so that its node is freed while linked; a word
-/// read after its segment was freed, or linked again.
+/// Would catch: a closer whose walk stops at a word about to be unlinked, so that its node is freed while linked; a
+/// word read after its segment was freed, or linked again.
 #[test]
 fn a_table_shrinks_under_drops() {
     explore(8000, || {

@@ -119,7 +119,8 @@ impl Table {
 }
 
 impl<T: Payload> Ref<T> {
-    /// Moves the value out, if this is the only handle, and nobody is giving another one back. Weak handles see it dead; no hook runs.
+    /// Moves the value out, if this is the only handle, and nobody is giving another one back. Weak handles see it
+    /// dead; no hook runs.
     pub(crate) fn try_unwrap(self) -> Result<T, Self> {
         let guard = pin();
         let node = self.node();

@@ -12,11 +12,11 @@
 //! handles which don't know that they needn't count go on counting, up and down. Those that know don't touch the
 //! word: each has given its count back, or never took one.
 //!
-//! The release that takes the count to zero makes its thread the node's *closer*: it looks at the node once more, and
-//! nobody else closes it before, so that there is a node to look at. If the count is zero still, it closes. If
-//! somebody has revived the node, it *resigns*. CLOSING tells the others that a closer is still to come. Reviver and resigning
-//! closer each toggle it: the second of them clears what the first has set. The reviver holds a count until then,
-//! so whoever takes the count to zero again finds the flag settled.
+//! The release that takes the count to zero makes its thread the node's *closer*: it looks at the node once more,
+//! and nobody else closes it before, so that there is a node to look at. If the count is zero still, it closes. If
+//! somebody has revived the node, it *resigns*. CLOSING tells the others that a closer is still to come. Reviver
+//! and resigning closer each toggle it: the second of them clears what the first has set. The reviver holds a count
+//! until then, so whoever takes the count to zero again finds the flag settled.
 //!
 //! The word is born with one handle. Every combination that occurs (`?`: set or not):
 //!

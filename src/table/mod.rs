@@ -2,10 +2,10 @@
 //!
 //! # Goals
 //!
-//! In order: no value is used after its end, and none is kept beyond it. Nobody waits for anybody. A hit
-//! costs one shared write, the count's, and allocates nothing. A value that comes and goes costs few
-//! read-modify-writes, and lies where another one lay before. Growing moves nothing. Given up for this: the table doesn't shrink under sharing, and
-//! the memory of dead nodes waits for pinned readers.
+//! In order: no value is used after its end, and none is kept beyond it. Nobody waits for anybody. A hit costs one
+//! shared write, the count's, and allocates nothing. A value that comes and goes costs few read-modify-writes, and
+//! lies where another one lay before. Growing moves nothing. Given up for this: the table doesn't shrink under
+//! sharing, and the memory of dead nodes waits for pinned readers.
 //!
 //! # Layout
 //!
@@ -50,19 +50,19 @@
 //! # An entry's life
 //!
 //! *Linked*, with one handle, at the end of its key's run. *Live* while it has handles. At zero handles it is
-//! *dying*: a finder may still revive it. *Closed* when somebody has moved its count to DEAD, which it never leaves:
-//! from zero, or from the one handle that `try_unwrap` has. Then MARKed, unlinked, destroyed, retired, and freed when no pin can see it. The table in
-//! `count.rs` has all states.
+//! *dying*: a finder may still revive it. *Closed* when somebody has moved its count to DEAD, which it never
+//! leaves: from zero, or from the one handle that `try_unwrap` has. Then MARKed, unlinked, destroyed, retired, and
+//! freed when no pin can see it. The table in `count.rs` has all states.
 //!
 //! # Operations
 //!
-//! **Find** (`LazyTable::search`; `LazyTable::glance` is its first round without the exceptions). 1. Pin. 2. Begin at the bucket's word and walk to the first node with the
-//! key. 3. Take a count on it, by addition. What comes back says what it is worth: live, hidden, building, or
-//! dead. 4. If dead: MARK it, walk on (which unlinks it). Nobody waits for the dying one. 5. Otherwise unpin,
-//! and only then compare contents: no reader looks at a value that it doesn't own, and no pin is held while
-//! user code runs; what a search holds is dropped after its pin, too. A glance that finds nothing leaves its pin to
-//! the search or insert that follows. 6. Not the one: pin again and go on *behind* it. It is held, so it is linked and its place
-//! is still in the run. Then give its count back.
+//! **Find** (`LazyTable::search`; `LazyTable::glance` is its first round without the exceptions). 1. Pin. 2. Begin
+//! at the bucket's word and walk to the first node with the key. 3. Take a count on it, by addition. What comes
+//! back says what it is worth: live, hidden, building, or dead. 4. If dead: MARK it, walk on (which unlinks it).
+//! Nobody waits for the dying one. 5. Otherwise unpin, and only then compare contents: no reader looks at a value
+//! that it doesn't own, and no pin is held while user code runs; what a search holds is dropped after its pin, too.
+//! A glance that finds nothing leaves its pin to the search or insert that follows. 6. Not the one: pin again and
+//! go on *behind* it. It is held, so it is linked and its place is still in the run. Then give its count back.
 //!
 //! **Insert** (`LazyTable::search_or_insert`). As find; where the run ends, make the node. If that runs user
 //! code, unpin before, and look again behind what was held. Link the node with one compare-exchange on the
@@ -82,21 +82,21 @@
 //!
 //! 1. Subtract. Not the last: done. Nothing else of the node was read, so that threads which share a value take its
 //!    line from each other once, not twice. (A tagged reference holds no count: done before.)
-//! 2. The last makes its thread the node's *closer* (`release_last`). Nobody else closes the node before the closer has looked
-//!    at it again, so it is there to be looked at, whatever others do with it meanwhile.
+//! 2. The last makes its thread the node's *closer* (`release_last`). Nobody else closes the node before the closer
+//!    has looked at it again, so it is there to be looked at, whatever others do with it meanwhile.
 //! 3. Pin, and look (`AtomicCount::close`): one compare-exchange. If the count is zero still: to DEAD. If somebody
 //!    has revived the node, the closer *resigns*: it toggles CLOSING and leaves.
-//! 4. If the node isn't DETACHED, find its place, MARK it and unlink it (`Table::take_out`); if that
-//!    fails, walk past the place once more, which unlinks. Finders that met it dead, or the teardown, may have been faster.
+//! 4. If the node isn't DETACHED, find its place, MARK it and unlink it (`Table::take_out`); if that fails, walk
+//!    past the place once more, which unlinks. Finders that met it dead, or the teardown, may have been faster.
 //! 5. Take drop hook and side record, unpin, and run hook, destructor and callbacks, each even if one before
 //!    it panicked (`Dying::run`). The table is not touched any more: the destructor may drop the interner.
 //! 6. Retire the memory.
 //!
-//! A reviver, who takes the count up from zero, toggles CLOSING as well, unless it is set. So the
-//! second of reviver and resigning closer clears what the first has set. Until the reviver has done that, it holds its
-//! count. So a release that takes the count to zero again sees by CLOSING whether that closer is still to come: then it leaves the
-//! zero to it. There is one closer at a time. The one exception: `try_unwrap` closes a node by its only handle, which
-//! needs no closer; but it does not if one is to come.
+//! A reviver, who takes the count up from zero, toggles CLOSING as well, unless it is set. So the second of reviver
+//! and resigning closer clears what the first has set. Until the reviver has done that, it holds its count. So a
+//! release that takes the count to zero again sees by CLOSING whether that closer is still to come: then it leaves
+//! the zero to it. There is one closer at a time. The one exception: `try_unwrap` closes a node by its only handle,
+//! which needs no closer; but it does not if one is to come.
 //!
 //! A destructor may drop other last handles. Their entries go at once. Their values too, except those of a
 //! table of which this thread is destroying a value already: they queue on that frame. So the stack is as deep
@@ -110,8 +110,8 @@
 //! each is going to touch is asked for while the others have theirs. Whatever isn't simply there is searched for by
 //! itself. Words that are about to be spliced find their places in the same way.
 //!
-//! **Tear down** (exclusive; droppers and weak handles may be there). Take the first item off the list until
-//! there is none: MARK, unlink, then set DETACHED. Nodes with handles live on, and end by their closers as others do, who
+//! **Tear down** (exclusive; droppers and weak handles may be there). Take the first item off the list until there
+//! is none: MARK, unlink, then set DETACHED. Nodes with handles live on, and end by their closers as others do, who
 //! leave the list alone if they see DETACHED. Who doesn't see it was pinned before it was set, and the table waits.
 //! When the list is empty, raise the generation, and give the table back after a grace period.
 //!
@@ -120,12 +120,12 @@
 //! look-ups of a key pass all its removed entries that still have handles.
 //!
 //! **Build** (`WeakMap::get_or_init`). The key is linked in a node that is BUILDING. Finders skip it or wait
-//! (`builds.rs`). An inserter of the key doesn't wait (`WeakMap::get_or_insert`): 1. It links its own node, HELD_BACK. 2. It
-//! gives the other one up: BUILDING to BUILDING and HIDDEN, one compare-exchange against the builder's, which
-//! clears BUILDING. 3. If it won, it publishes its own. If it lost, its own gives way. In this order, a builder
-//! that was given up finds the node that came instead, and publishes it if its owner hasn't yet; so does
-//! anybody else who meets it and no BUILDING node before it. There is no moment at which both count. Those who
-//! wait for the builder learn of it when the builder ends: an inserter takes no lock to wake them.
+//! (`builds.rs`). An inserter of the key doesn't wait (`WeakMap::get_or_insert`): 1. It links its own node,
+//! HELD_BACK. 2. It gives the other one up: BUILDING to BUILDING and HIDDEN, one compare-exchange against the
+//! builder's, which clears BUILDING. 3. If it won, it publishes its own. If it lost, its own gives way. In this
+//! order, a builder that was given up finds the node that came instead, and publishes it if its owner hasn't yet;
+//! so does anybody else who meets it and no BUILDING node before it. There is no moment at which both count. Those
+//! who wait for the builder learn of it when the builder ends: an inserter takes no lock to wake them.
 //!
 //! **Grow**. Install the next segment, zeroed; then raise the level. **Splice** a word: claim it, 0 to BUSY; walk
 //! to its place from an ancestor; let it lead to what comes there; link it by compare-exchange; clear BUSY, by
@@ -166,17 +166,18 @@
 //!
 //! # Reclamation
 //!
-//! A node is retired by its closer, once, after it was unlinked. A thread that can still reach it was pinned
-//! when it was linked: either it read a link to it, or it stands on an item that was unlinked later than it
-//! was pinned, whose frozen link leads here. So the epoch that crossbeam-epoch waits for covers every reader.
-//! A handle needs no pin: its count keeps the node from being closed. Nor does a closer from its decrement to its
-//! look: nobody else closes the node. It pins before it looks, because its look may be what lets another one be the closer.
-//! Nothing that is dead stays: the closer doesn't rest before its node is unlinked, and every zero has a closer.
+//! A node is retired by its closer, once, after it was unlinked. A thread that can still reach it was pinned when
+//! it was linked: either it read a link to it, or it stands on an item that was unlinked later than it was pinned,
+//! whose frozen link leads here. So the epoch that crossbeam-epoch waits for covers every reader. A handle needs no
+//! pin: its count keeps the node from being closed. Nor does a closer from its decrement to its look: nobody else
+//! closes the node. It pins before it looks, because its look may be what lets another one be the closer. Nothing
+//! that is dead stays: the closer doesn't rest before its node is unlinked, and every zero has a closer.
 //!
-//! Tables are never freed. A closer that comes late touches its table only if it has closed its node before that was
-//! DETACHED, under a pin for which the table waits before it serves another owner. The generation
-//! tells a thread which destroys a value of one owner that the next value is of another one. The link to a node in a side record needs no ordering of its own: what was written
-//! before something was deferred is seen by whoever pins and isn't waited for, as with the links of the list.
+//! Tables are never freed. A closer that comes late touches its table only if it has closed its node before that
+//! was DETACHED, under a pin for which the table waits before it serves another owner. The generation tells a
+//! thread which destroys a value of one owner that the next value is of another one. The link to a node in a side
+//! record needs no ordering of its own: what was written before something was deferred is seen by whoever pins and
+//! isn't waited for, as with the links of the list.
 //!
 //! # User code
 //!
@@ -186,9 +187,9 @@
 //!
 //! # Not guaranteed
 //!
-//! - That a destructor has run when the drop that took the count to zero returns: another thread may have
-//!   revived the value, or be closing it at this moment, or be the closer that has still to look. When *all* drops of handles of that key have returned,
-//!   it has run.
+//! - That a destructor has run when the drop that took the count to zero returns: another thread may have revived
+//!   the value, or be closing it at this moment, or be the closer that has still to look. When *all* drops of
+//!   handles of that key have returned, it has run.
 //! - That `len` counts an entry at the very moment it can be found.
 //! - That finds are wait-free: a walk begins again when an item that it stands on is unlinked. Each time
 //!   somebody else has got on.

@@ -1,13 +1,12 @@
 //! When memory is given back: every call into crossbeam-epoch.
 //!
-//! A node that is unlinked may still be read by threads that were pinned before. Its memory waits for
-//! them. Nodes don't wait one by one: a thread collects what it retires in a *batch*, and a full batch
-//! is handed to the collector with one deferred function. That function frees nothing if it can help it.
-//! It flips the batch to READY, and the thread that retired the nodes gets them back the next time it seals
-//! a batch. They are *spare* then: its next values of just that layout lie in them, the last ones first, without a call of
-//! the allocator.
-//! Those that are still spare when others come are freed, by the thread that allocated them more often than
-//! not, for which an allocator needs no locks.
+//! A node that is unlinked may still be read by threads that were pinned before. Its memory waits for them. Nodes
+//! don't wait one by one: a thread collects what it retires in a *batch*, and a full batch is handed to the
+//! collector with one deferred function. That function frees nothing if it can help it. It flips the batch to
+//! READY, and the thread that retired the nodes gets them back the next time it seals a batch. They are *spare*
+//! then: its next values of just that layout lie in them, the last ones first, without a call of the allocator.
+//! Those that are still spare when others come are freed, by the thread that allocated them more often than not,
+//! for which an allocator needs no locks.
 //!
 //! The life of a batch, after it was sealed:
 //!
