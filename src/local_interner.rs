@@ -18,8 +18,8 @@
 //! # A node's life
 //!
 //! 1. A look-up that doesn't find its key here asks the shared interner, and makes a node for what that answers.
-//!    It looks for one of that shared node before: user code may have been here meanwhile, and of several keys with
-//!    one tag, 31 bits of the hash, only the first one is tried: the others go to the interner.
+//!    It looks for one of that shared node before: user code may have been here meanwhile, and a key may share its
+//!    tag with another one (see Cost).
 //! 2. It is listed as long as it has handles.
 //! 3. The last handle unlists it before anything else happens, and drops the shared one, perhaps the last of the
 //!    value. Values that die from that wait for their turn in `table/close.rs`, so that chains of local handles

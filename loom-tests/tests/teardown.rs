@@ -160,6 +160,23 @@ struct Other {
     life: Life,
 }
 
+impl Other {
+    fn of(ledger: &Ledger) -> Self {
+        Self {
+            key: Key::at(1),
+            life: ledger.life(),
+        }
+    }
+}
+
+/// An interner that gets the table of another one, which goes.
+fn next_owner(former: Values) -> Interner<Other, Identity> {
+    drop(former);
+    let next = Interner::with_hasher(Identity);
+    next.flush();
+    next
+}
+
 impl Hash for Other {
     fn hash<H: Hasher>(&self, state: &mut H) {
         self.key.hash(state);
@@ -197,16 +214,11 @@ fn late_drop_races_next_owner_of_the_table() {
         let (values, ledger, a) = one_value();
         let life = ledger.clone();
         let others = Ledger::new();
-        let new = Other {
-            key: Key::at(1),
-            life: others.life(),
-        };
+        let new = Other::of(&others);
         race(
             move || drop(a),
             move || {
-                drop(values);
-                let values = Interner::<Other, Identity>::with_hasher(Identity);
-                values.flush();
+                let values = next_owner(values);
                 let b = values.intern(new);
                 LATE.fetch_add(life.alive(), Relaxed);
                 assert_eq!(values.len(), 1);
@@ -233,9 +245,7 @@ fn late_drop_races_hook_of_the_next_owner() {
         race(
             move || drop(a),
             move || {
-                drop(values);
-                let values = Interner::<Other, Identity>::with_hasher(Identity);
-                values.flush();
+                let values = next_owner(values);
                 values.on_drop(|_| unreachable!("nothing of the new owner's has died"));
                 LATE.fetch_add(life.alive(), Relaxed);
             },
@@ -253,16 +263,11 @@ fn try_unwrap_races_next_owner_of_the_table() {
     model(2, || {
         let (values, ledger, a) = one_value();
         let others = Ledger::new();
-        let new = Other {
-            key: Key::at(1),
-            life: others.life(),
-        };
+        let new = Other::of(&others);
         race(
             move || drop(Interned::try_unwrap(a)),
             move || {
-                drop(values);
-                let values = Interner::<Other, Identity>::with_hasher(Identity);
-                values.flush();
+                let values = next_owner(values);
                 let b = values.intern(new);
                 assert_eq!(values.len(), 1);
                 drop(b);

@@ -281,36 +281,23 @@ impl<T: ?Sized + Internable + RefUnwindSafe> RefUnwindSafe for LocalInterned<T> 
 
 #[cfg(test)]
 mod tests {
+    use crate::table::expect_overflow;
     use crate::{Interner, LocalInterner};
 
     /// The abort of a count that has run away, in a process of its own.
     #[test]
     #[cfg_attr(miri, ignore = "starts a process")]
     fn too_many_local_handles_abort_with_a_message() {
-        const CHILD: &str = "HAPAX_TEST_LOCAL_OVERFLOW";
-        if let Ok(way) = std::env::var(CHILD) {
+        let test = "too_many_local_handles_abort_with_a_message";
+        expect_overflow(test, &["clone", "intern"], |way| {
             let names = Interner::<str>::new();
             let local = LocalInterner::new(&names);
             let alpha = local.intern("alpha");
             alpha.node().handles.set(usize::MAX);
-            match &way[..] {
+            match way {
                 "clone" => std::mem::forget(alpha.clone()),
                 _ => std::mem::forget(local.intern("alpha")),
             }
-            return;
-        }
-        for way in ["clone", "intern"] {
-            let child = std::process::Command::new(std::env::current_exe().unwrap())
-                .args(["too_many_local_handles_abort_with_a_message", "--nocapture"])
-                .env(CHILD, way)
-                .output()
-                .unwrap();
-            assert!(!child.status.success(), "{way} went on");
-            let errors = String::from_utf8_lossy(&child.stderr);
-            assert!(
-                errors.contains("too many handles of one value"),
-                "{way}: {errors}"
-            );
-        }
+        });
     }
 }

@@ -157,7 +157,7 @@ struct Home {
 }
 
 /// A value that is closed and out of its table, and what is left to do for it.
-pub(super) struct Dying {
+struct Dying {
     node: NonNull<Node>,
     home: Home,
     side: Option<SideRef>,
@@ -168,7 +168,7 @@ impl Dying {
     /// # Safety
     ///
     /// The caller has closed the node, and it is out of its table.
-    pub(super) unsafe fn new(
+    unsafe fn new(
         node: NonNull<Node>,
         table: &'static Table,
         count: Count,
@@ -224,7 +224,7 @@ impl Dying {
 ///
 /// The value is of type `T`.
 #[inline]
-pub(super) unsafe fn destroy<T: ?Sized + Payload>(dying: Dying) {
+unsafe fn destroy<T: ?Sized + Payload>(dying: Dying) {
     if !mem::needs_drop::<T>() && dying.hook.is_none() && dying.side.is_none() {
         // SAFETY: there is nothing to run for the value.
         unsafe { dying.retire::<T>() };

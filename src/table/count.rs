@@ -488,3 +488,26 @@ pub(crate) fn overflow() -> ! {
     eprintln!("hapax: too many handles of one value; were they leaked in a loop?");
     std::process::abort()
 }
+
+/// For a test of that name: counts too far in each of these ways, each in a process of its own, which has to end by
+/// `overflow`.
+#[cfg(test)]
+pub(crate) fn expect_overflow(test: &str, ways: &[&str], count_too_far: impl FnOnce(&str)) {
+    const CHILD: &str = "HAPAX_TEST_OVERFLOW";
+    if let Ok(way) = std::env::var(CHILD) {
+        return count_too_far(&way);
+    }
+    for way in ways {
+        let child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args([test, "--nocapture"])
+            .env(CHILD, way)
+            .output()
+            .unwrap();
+        assert!(!child.status.success(), "{way} went on");
+        let errors = String::from_utf8_lossy(&child.stderr);
+        assert!(
+            errors.contains("too many handles of one value"),
+            "{way}: {errors}"
+        );
+    }
+}

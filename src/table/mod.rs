@@ -225,6 +225,8 @@ use hook::HookSlot;
 use primitive::{AtomicPtr, AtomicU32, Ordering};
 use splice::Spliced;
 
+#[cfg(test)]
+pub(crate) use count::expect_overflow;
 pub(crate) use count::{Found, overflow};
 pub(crate) use glance::GROUP;
 pub(crate) use key::key_of_hash;
