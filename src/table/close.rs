@@ -143,7 +143,7 @@ impl<T: Payload> Ref<T> {
             side.run_callbacks(&mut panics);
         }
         // SAFETY: the value has moved away.
-        unsafe { dying.retire::<T>() };
+        panics.catch(|| unsafe { dying.retire::<T>() });
         panics.resume();
         Ok(value)
     }

@@ -420,10 +420,12 @@ pub(super) unsafe fn retire(node: NonNull<Node>, layout: Layout) {
 /// within its own allocator.
 #[cold]
 fn retire_alone(retired: Retired) {
-    let guard = pin();
+    let mut panics = FirstPanic::default();
+    let guard = pin_despite(&mut panics);
     // SAFETY: the node is unlinked, and its memory may be freed anywhere.
     unsafe { guard.defer(move || retired.free()) };
-    guard.flush();
+    panics.catch(|| guard.flush());
+    panics.resume();
 }
 
 /// Hands over what this thread has retired so far, and frees what can be freed by now.
