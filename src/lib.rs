@@ -62,8 +62,9 @@
 //! # Trade-offs
 //!
 //! - The memory of a dead entry waits until no thread can still be reading it. Reclamation is
-//!   [crossbeam-epoch]'s, shared by the process: a thread that stays pinned anywhere delays that memory,
-//!   and nothing else. Values are destroyed at once in any case.
+//!   [crossbeam-epoch]'s, in a collector of this crate's own: a thread that keeps a session ([`Pinned`]) open, or
+//!   sleeps inside a call, delays that memory, and nothing else; what others do with crossbeam-epoch doesn't.
+//!   Values are destroyed at once in any case.
 //! - A thread keeps the memory of at most four times 256 dead entries, 40 KiB each time, until it drops more, and
 //!   puts new entries there; [`Interner::flush`] gives it back.
 //! - An interner or map that ever held a value takes 1.6 KiB for its table, and up to 7.5 KiB more, in steps of 0.5
@@ -287,17 +288,36 @@ pub use pinned::Pinned;
 pub use swap::Pointee;
 pub use table::Internable;
 
-/// What the models of `loom-tests` need and nobody else.
-#[cfg(loom)]
+/// What the models of `loom-tests` and other tests of this crate need, and nobody else.
 #[doc(hidden)]
 pub mod model {
-    /// Does what the first entry that a thread makes does. To be called at the beginning of each thread of a model
-    /// that isn't about it.
+    /// Whether the calling thread is pinned.
+    pub fn is_pinned() -> bool {
+        crate::table::is_pinned()
+    }
+
+    /// Does what the first pin of a thread does, and the first entry that it makes. To be called at the beginning of
+    /// each thread of a model that isn't about it.
+    #[cfg(loom)]
     pub fn begin_thread() {
+        drop(pin());
         crate::table::begin_thread();
     }
 
+    /// Pins the calling thread.
+    #[cfg(loom)]
+    pub fn pin() -> impl Sized {
+        crate::table::pin()
+    }
+
+    /// Carries the collector on by one step, and runs what is due then.
+    #[cfg(loom)]
+    pub fn collect() {
+        crate::table::pin().flush();
+    }
+
     /// Does what thread exit does. To be called at the end of each thread of a model.
+    #[cfg(loom)]
     pub fn end_thread() {
         crate::table::end_thread();
     }

@@ -49,7 +49,7 @@ static PINNED: Mutex<BTreeSet<(&str, &str)>> = Mutex::new(BTreeSet::new());
 
 /// User code is here.
 fn user_code(what: &'static str) {
-    if crossbeam_epoch::is_pinned() {
+    if hapax::model::is_pinned() {
         PINNED.lock().unwrap().insert((what, DOING.get()));
     }
 }
@@ -225,7 +225,7 @@ thread_local! {
 
 impl Drop for Last {
     fn drop(&mut self) {
-        DIED_PINNED.set(Some(crossbeam_epoch::is_pinned()));
+        DIED_PINNED.set(Some(hapax::model::is_pinned()));
     }
 }
 

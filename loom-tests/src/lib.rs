@@ -50,18 +50,14 @@ pub fn model(preemptions: usize, f: impl Fn() + Send + Sync + 'static) {
 /// A thread of a model.
 pub fn spawn<R: 'static>(f: impl FnOnce() -> R + 'static) -> JoinHandle<R> {
     loom::thread::spawn(move || {
-        quietly(|| {
-            // The collector's first pin of a thread registers it. That is the collector's race, not ours.
-            drop(crossbeam_epoch::pin());
-            begin_thread();
-        });
+        quietly(begin_thread);
         let result = f();
         quietly(end_thread);
         result
     })
 }
 
-/// What a thread does before it counts its first entry.
+/// What a thread does once: the collector's first pin registers it, which is the collector's race, not ours.
 fn begin_thread() {
     #[cfg(loom)]
     hapax::model::begin_thread();
@@ -75,7 +71,8 @@ pub fn end_thread() {
 
 /// Carries the collector on by one step, and runs what is due then.
 pub fn collect() {
-    crossbeam_epoch::pin().flush();
+    #[cfg(loom)]
+    hapax::model::collect();
 }
 
 /// Runs a part of a model that takes no part in its race: no other thread comes in between.
@@ -89,7 +86,8 @@ pub fn quietly<R>(f: impl FnOnce() -> R) -> R {
 /// Runs a part of a model under a pin of its own. The pins inside are nested and bring no fence along, which
 /// would order more than the code asks for.
 pub fn pinned<R>(f: impl FnOnce() -> R) -> R {
-    let _pin = crossbeam_epoch::pin();
+    #[cfg(loom)]
+    let _pin = hapax::model::pin();
     f()
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use hapax_loom_tests::{Identity, Key, Values, collect, end_thread, meet, model, quietly, values};
+use hapax_loom_tests::{Identity, Key, Values, collect, end_thread, meet, model, pinned, quietly, values};
 
 /// A thread counts an entry and ends, while another one counts its first.
 ///
@@ -20,7 +20,7 @@ fn place_changes_hands() {
             let value = ledger.value(Key::at(key));
             let values = values.clone();
             loom::thread::spawn(move || {
-                quietly(|| drop(crossbeam_epoch::pin()));
+                quietly(|| pinned(|| ()));
                 let entry = values.intern(value);
                 end_thread();
                 entry

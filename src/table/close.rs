@@ -3,7 +3,6 @@
 //! See "Release" in the essay of `table/mod.rs`.
 
 use std::cell::{Cell, RefCell};
-use std::marker::PhantomData;
 use std::mem::{self, ManuallyDrop};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -15,7 +14,7 @@ use super::node::{Node, NodeRef, Payload};
 use super::panics::FirstPanic;
 use super::primitive::local;
 use super::reference::Ref;
-use super::retire::{self, Guard, pin, pin_despite};
+use super::retire::{self, Guard, pin};
 use super::side::SideRef;
 use super::walk::Walk;
 
@@ -40,33 +39,7 @@ pub(super) unsafe fn release<T: ?Sized + Payload>(node: NonNull<Node>) {
 /// This thread is the closer of the node, which was built for `T`, and hasn't looked yet.
 #[inline(never)]
 unsafe fn release_last<T: ?Sized + Payload>(node: NonNull<Node>) {
-    let owed = Owed::<T>(node, PhantomData);
     let guard = pin();
-    mem::forget(owed);
-    // SAFETY: as for the caller.
-    unsafe { look::<T>(node, guard) };
-}
-
-/// A look that a closer still owes while it pins: that may run what others have deferred, which may panic.
-struct Owed<T: ?Sized + Payload>(NonNull<Node>, PhantomData<T>);
-
-impl<T: ?Sized + Payload> Drop for Owed<T> {
-    #[cold]
-    fn drop(&mut self) {
-        let mut panics = FirstPanic::default();
-        let guard = pin_despite(&mut panics);
-        // SAFETY: `release_last` hasn't looked. The first panic goes on; a destructor's own was reported.
-        panics.catch(|| unsafe { look::<T>(self.0, guard) });
-    }
-}
-
-/// The closer's look, and what follows from it.
-///
-/// # Safety
-///
-/// As for `release_last`.
-#[inline]
-unsafe fn look<T: ?Sized + Payload>(node: NonNull<Node>, guard: Guard) {
     // SAFETY: the node stays until its closer has looked at it, and then until the pin from before the look is gone.
     let closed = unsafe { close(NodeRef::new(node), &guard) };
     drop(guard);
@@ -143,7 +116,7 @@ impl<T: Payload> Ref<T> {
             side.run_callbacks(&mut panics);
         }
         // SAFETY: the value has moved away.
-        panics.catch(|| unsafe { dying.retire::<T>() });
+        unsafe { dying.retire::<T>() };
         panics.resume();
         Ok(value)
     }
@@ -203,7 +176,7 @@ impl Dying {
             side.run_callbacks(panics);
         }
         // SAFETY: the value is gone.
-        panics.catch(|| unsafe { self.retire::<T>() });
+        unsafe { self.retire::<T>() };
         // It may have been replaced, and this the last reference to it.
         let hook = self.hook.take();
         panics.catch(|| drop(hook));

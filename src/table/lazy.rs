@@ -10,10 +10,9 @@ use super::glance::GROUP;
 use super::hook::Hook;
 use super::key::key_of_hash;
 use super::node::{NewNode, Payload, Seat};
-use super::panics::FirstPanic;
 use super::primitive::{AtomicPtr, Ordering, maybe_const_fn};
 use super::reference::Ref;
-use super::retire::{Guard, pin, pin_despite};
+use super::retire::{Guard, pin};
 use super::walk::{Walk, next_node};
 use super::{Table, pool, room, teardown};
 
@@ -357,14 +356,12 @@ impl<T: ?Sized + Payload> LazyTable<T> {
     pub(crate) fn shrink(&mut self) {
         let Some(table) = self.get() else { return };
         // Exclusive access: no one looks up or inserts.
-        let mut panics = FirstPanic::default();
-        for segment in table.unsplice(table.entries.sum(), &mut panics) {
-            let guard = pin_despite(&mut panics);
+        for segment in table.unsplice(table.entries.sum()) {
+            let guard = pin();
             // SAFETY: nobody can reach the words once the present pins are gone; the memory may be
             // freed anywhere.
             unsafe { guard.defer(move || segment.free()) };
         }
-        panics.resume();
     }
 
     /// Bytes of the table without its entries.

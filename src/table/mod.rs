@@ -237,7 +237,7 @@ pub(crate) use panics::FirstPanic;
 pub(crate) use reference::Ref;
 #[cfg(loom)]
 pub(crate) use retire::end_thread;
-pub(crate) use retire::{Guard, flush, pin};
+pub(crate) use retire::{Guard, flush, is_pinned, pin};
 pub(crate) use side::{Registration, SideRef};
 #[cfg(loom)]
 pub(crate) use slot::begin_thread;

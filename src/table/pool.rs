@@ -4,9 +4,8 @@
 use std::ptr;
 
 use super::Table;
-use super::panics::FirstPanic;
 use super::primitive::{AtomicPtr, Ordering, global};
-use super::retire::{Guard, pin, pin_despite};
+use super::retire::{Guard, pin};
 
 global! { fn pool() -> Pool = Pool::new() }
 
@@ -120,11 +119,9 @@ pub(super) fn abandon(table: &'static Table) {
 
 /// Calls `f` when nobody is left who closed a node of the table before it was detached.
 fn after_grace(f: impl FnOnce() + Send + 'static) {
-    let mut panics = FirstPanic::default();
-    let guard = pin_despite(&mut panics);
+    let guard = pin();
     // SAFETY: the function may run on any thread, at any time.
     unsafe { guard.defer(f) };
     // Not to wait in a bag of this thread: the table's segments may be large.
-    panics.catch(|| guard.flush());
-    panics.resume();
+    guard.flush();
 }

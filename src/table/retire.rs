@@ -25,18 +25,16 @@
 //! 256 nodes and 40 KiB. `flush` gives back those of the calling thread. A large node doesn't wait in a batch.
 
 use std::alloc::Layout;
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::mem;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 
-#[cfg(not(shuttle))]
-use crossbeam_epoch::pin as pin_thread;
+use crossbeam_epoch::{Collector, LocalHandle};
 
 use super::node::Node;
-use super::panics::FirstPanic;
-use super::primitive::{AtomicU8, AtomicUsize, Liveness, Ordering, local};
+use super::primitive::{AtomicU8, AtomicUsize, Liveness, Ordering, global, local};
 
 /// Nodes in a batch.
 const BATCH_NODES: usize = if cfg!(any(loom, shuttle, miri)) {
@@ -57,52 +55,47 @@ const READY_BATCHES: usize = if cfg!(loom) { 1 } else { 2 };
 /// Whether memory is used again without the allocator, which is what checkers know it by.
 const REUSE: bool = !cfg!(any(loom, shuttle, miri, hapax_no_reuse));
 
+// Of this crate's own. What else uses crossbeam-epoch in the process can't delay our memory by its pins; and what it
+// defers, which may run user code and panic, never runs in ours.
+global! { fn collector() -> LazyLock<Collector> = LazyLock::new(Collector::new) }
+
+local! { static PARTICIPANT: OnceCell<LocalHandle> = OnceCell::new() }
+
 /// A pin: what was reachable at any moment of its life stays readable.
 #[derive(Debug)]
 pub(crate) struct Guard(crossbeam_epoch::Guard);
 
-/// Pins the calling thread. Now and then that runs what others have deferred on the same collector, and theirs may
-/// panic.
+/// Pins the calling thread. Now and then that runs what threads have deferred.
 #[inline]
 pub(crate) fn pin() -> Guard {
-    Guard(pin_thread())
-}
-
-/// As `pin`, but leaves such panics to the caller.
-pub(super) fn pin_despite(panics: &mut FirstPanic) -> Guard {
-    loop {
-        let mut guard = None;
-        panics.catch(|| guard = Some(pin()));
-        // If not, the next one doesn't collect.
-        if let Some(guard) = guard {
-            return guard;
-        }
-    }
-}
-
-/// The threads of an execution share one of the system, so each has a participant of its own, in a collector
-/// that ends with the execution. To pin is one step; what the collector does inside isn't seen by shuttle: that it
-/// works is taken for granted here.
-#[cfg(shuttle)]
-fn pin_thread() -> crossbeam_epoch::Guard {
-    use crossbeam_epoch::{Collector, LocalHandle};
-
-    super::primitive::global! { fn collector() -> Collector = Collector::new() }
-    local! { static PARTICIPANT: LocalHandle = collector().register() }
+    // What the collector does inside shuttle doesn't see.
+    #[cfg(shuttle)]
     super::primitive::step();
-    // As crossbeam-epoch does for its own: a thread whose thread-locals are gone takes part for the moment.
+    let pinned = PARTICIPANT.try_with(|mine| mine.get_or_init(|| collector().register()).pin());
+    Guard(pinned.unwrap_or_else(|_| pin_late()))
+}
+
+/// Whether the calling thread is pinned.
+pub(crate) fn is_pinned() -> bool {
     PARTICIPANT
-        .try_with(LocalHandle::pin)
-        .unwrap_or_else(|_| collector().register().pin())
+        .try_with(|mine| mine.get().is_some_and(LocalHandle::is_pinned))
+        .unwrap_or(false)
+}
+
+/// A thread whose thread-locals are gone takes part for the moment.
+#[cold]
+fn pin_late() -> crossbeam_epoch::Guard {
+    collector().register().pin()
 }
 
 impl Guard {
     /// Hands what this thread has deferred to the collector.
-    pub(super) fn flush(&self) {
+    pub(crate) fn flush(&self) {
         self.0.flush();
     }
 
-    /// Calls a function when all present pins are gone, on some thread. It must not panic.
+    /// Calls a function when all present pins are gone, on some thread. It must not panic, nor run user code: it is
+    /// called in the midst of anything.
     ///
     /// # Safety
     ///
@@ -292,8 +285,7 @@ local! {
     })
 }
 
-/// Calls `f` unless the thread-locals of this thread are gone, or this is a call from within: from the allocator, or
-/// from what somebody else has deferred.
+/// Calls `f` unless the thread-locals of this thread are gone, or this is a call from within: from the allocator.
 fn with_retirement(f: impl FnOnce(&mut Retirement)) {
     let _ = RETIREMENT.try_with(|cell| {
         if let Ok(mut mine) = cell.try_borrow_mut() {
@@ -319,11 +311,10 @@ impl Retirement {
     /// Hands the open batch to the collector.
     #[cold]
     fn seal(&mut self) {
-        // Before anything changes: it may panic.
-        let guard = pin();
         let Some(batch) = self.open.take() else {
             return;
         };
+        let guard = pin();
         let batch = Sealed(NonNull::from(Box::leak(batch)));
         self.sealed.push_back(batch);
         // SAFETY: the nodes were unlinked before they were retired. The function runs once and touches
@@ -420,12 +411,10 @@ pub(super) unsafe fn retire(node: NonNull<Node>, layout: Layout) {
 /// within its own allocator.
 #[cold]
 fn retire_alone(retired: Retired) {
-    let mut panics = FirstPanic::default();
-    let guard = pin_despite(&mut panics);
+    let guard = pin();
     // SAFETY: the node is unlinked, and its memory may be freed anywhere.
     unsafe { guard.defer(move || retired.free()) };
-    panics.catch(|| guard.flush());
-    panics.resume();
+    guard.flush();
 }
 
 /// Hands over what this thread has retired so far, and frees what can be freed by now.

@@ -10,9 +10,8 @@ use std::ops::Range;
 use super::Table;
 use super::buckets::{INLINE_WORDS, Segment};
 use super::glance::GROUP;
-use super::panics::FirstPanic;
 use super::primitive::{AtomicUsize, Ordering};
-use super::retire::{Guard, pin, pin_despite};
+use super::retire::{Guard, pin};
 use super::walk::Walk;
 
 /// Words that a writer links at a time: sixteen for each entry by which it has grown the table since the last
@@ -126,16 +125,14 @@ impl Table {
     /// Unlinks the words that a table of so many entries doesn't need and returns their segments,
     /// which nobody can reach any more once the pins of this moment are gone.
     ///
-    /// Not while others insert. Droppers may be at work: they see each word deleted as a node is. It goes on to its
-    /// end whatever others have deferred: a level that is trusted with words beyond it still linked would end walks
-    /// too early.
-    pub(super) fn unsplice(&self, entries: usize, panics: &mut FirstPanic) -> Vec<Segment> {
+    /// Not while others insert. Droppers may be at work: they see each word deleted as a node is.
+    pub(super) fn unsplice(&self, entries: usize) -> Vec<Segment> {
         let mut segments = Vec::new();
         // Level by level, so that each word has a neighbour close by where its walk begins.
         while let Some(deepest) = self.buckets.lower(entries) {
             self.spliced.lower(self.buckets.level().words());
             for index in 1 << (deepest - 1)..1 << deepest {
-                self.unsplice_word(index, &pin_despite(panics));
+                self.unsplice_word(index, &pin());
             }
             segments.extend(self.buckets.take_segment(deepest));
         }

@@ -7,7 +7,7 @@ use super::count::GENERATIONS;
 use super::link::{AtomicLink, Target};
 use super::panics::FirstPanic;
 use super::primitive::Ordering;
-use super::retire::{Guard, pin_despite};
+use super::retire::{Guard, pin};
 use super::{Table, pool};
 
 /// Empties a table and gives it back. What has handles, or a closer to come, lives on by itself.
@@ -16,9 +16,8 @@ use super::{Table, pool};
 ///
 /// Nobody looks up or inserts any more.
 pub(super) unsafe fn tear_down(table: &'static Table) {
-    let mut panics = FirstPanic::default();
     loop {
-        let guard = pin_despite(&mut panics);
+        let guard = pin();
         let Some(item) = table.pop_first(&guard) else {
             break;
         };
@@ -27,14 +26,14 @@ pub(super) unsafe fn tear_down(table: &'static Table) {
             node.count.detach();
         }
     }
+    // That may drop what the hook has captured.
+    let mut panics = FirstPanic::default();
     panics.catch(|| table.hook.store(None));
-    panics.catch(|| {
-        if table.end_generation() {
-            pool::recycle(table);
-        } else {
-            pool::abandon(table);
-        }
-    });
+    if table.end_generation() {
+        pool::recycle(table);
+    } else {
+        pool::abandon(table);
+    }
     panics.resume();
 }
 
