@@ -260,6 +260,7 @@ mod init;
 mod intern;
 mod intern_all;
 mod interner;
+pub mod local;
 mod local_interner;
 mod map;
 mod memory;

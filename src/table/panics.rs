@@ -1,7 +1,9 @@
 //! Panics of user code that must not stop what comes after it.
 
 use std::any::Any;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
+use std::thread;
 
 /// The first of several panics. The others are reported by the panic hook and dropped.
 #[derive(Default)]
@@ -9,22 +11,35 @@ pub(crate) struct FirstPanic(Option<Box<dyn Any + Send>>);
 
 impl FirstPanic {
     pub(crate) fn catch(&mut self, f: impl FnOnce()) {
-        let Err(panic) = catch(f) else { return };
-        if self.0.is_none() {
-            self.0 = Some(panic);
-        } else if let Err(nested) = catch(|| drop(panic)) {
-            // The destructor of a panic's payload panicked: there is nobody left to tell.
-            std::mem::forget(nested);
+        match (catch(f), &self.0) {
+            (Ok(()), _) => {}
+            (Err(panic), None) => self.0 = Some(panic),
+            (Err(panic), Some(_)) => discard(panic),
         }
     }
 
+    /// Passes it on, unless that would end the process: in the destructor of something that another panic drops.
     pub(crate) fn resume(self) {
-        if let Some(panic) = self.0 {
-            panic::resume_unwind(panic);
+        match self.0 {
+            Some(panic) if thread::panicking() => discard(panic),
+            Some(panic) => panic::resume_unwind(panic),
+            None => {}
         }
+    }
+
+    /// Where there is nobody to pass it on to.
+    pub(crate) fn discard(self) {
+        self.0.into_iter().for_each(discard);
     }
 }
 
 fn catch(f: impl FnOnce()) -> Result<(), Box<dyn Any + Send>> {
     panic::catch_unwind(AssertUnwindSafe(f))
+}
+
+/// The destructor of a panic's payload may panic in turn.
+fn discard(panic: Box<dyn Any + Send>) {
+    if let Err(nested) = catch(|| drop(panic)) {
+        mem::forget(nested);
+    }
 }

@@ -1,0 +1,359 @@
+//! `LocalCell`: a value for each thread, which its thread changes.
+
+use std::cell::RefCell;
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use super::storage::refuse;
+use super::{Local, LocalError};
+
+/// A value for each thread that uses it, to which that thread has `&mut` access.
+///
+/// What `thread_local! { static X: RefCell<T> }` is, wherever it may lie, and with the guarantees of [`Local`]. Other
+/// threads don't see the values. What they leave behind goes to [`on_thread_exit`](Self::on_thread_exit) and
+/// [`retire`](Self::retire).
+///
+/// A value that is borrowed already, by a closure further up the stack, is answered by [`LocalError::Reentrant`]; only
+/// [`with_borrow`](Self::with_borrow) and [`with_borrow_mut`](Self::with_borrow_mut) panic.
+///
+/// # Examples
+///
+/// ```
+/// use hapax::local::LocalCell;
+///
+/// let words = LocalCell::new(Vec::new);
+/// words.with_borrow_mut(|words| words.push("alpha"));
+/// assert_eq!(words.with_borrow(Vec::len), 1);
+/// ```
+#[derive(Debug)]
+pub struct LocalCell<T: Send + 'static, A = (), E = Infallible>(Local<Shell<T>, A, E>);
+
+/// Invariant: `None` only while nobody looks, on its way out.
+type Shell<T> = RefCell<Option<T>>;
+
+impl<T: Send + 'static> LocalCell<T> {
+    /// A cell whose values `init` makes, on first use in each thread: see [`Local::new`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// let words = LocalCell::new(|| vec!["alpha"]);
+    /// assert_eq!(words.with_borrow(Vec::len), 1);
+    /// ```
+    pub fn new(init: impl Fn() -> T + Send + Sync + 'static) -> Self {
+        Self::try_new(move || Ok(init()))
+    }
+}
+
+impl<T: Send + 'static, E> LocalCell<T, (), E> {
+    /// As [`LocalCell::new`], with an initialiser that may fail: see [`Local::try_new`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// let port = LocalCell::try_new(|| "x".parse::<u16>());
+    /// assert!(port.try_with_borrow(|port| *port).is_err());
+    /// ```
+    pub fn try_new(init: impl Fn() -> Result<T, E> + Send + Sync + 'static) -> Self {
+        Self(Local::try_new(move || {
+            init().map(|value| RefCell::new(Some(value)))
+        }))
+    }
+
+    /// What the values of dead threads come to: see [`Local::retire`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// let words = LocalCell::new(|| 0).retire(0, |total, words| *total += words);
+    /// std::thread::scope(|scope| {
+    ///     scope.spawn(|| words.with_borrow_mut(|words| *words += 3)).join().unwrap();
+    /// });
+    /// assert_eq!(*words.retired(), 3);
+    /// ```
+    pub fn retire<A: Clone + Send + Sync + 'static>(
+        self,
+        initial: A,
+        merge: impl Fn(&mut A, &T) + Send + Sync + 'static,
+    ) -> LocalCell<T, A, E> {
+        LocalCell(self.0.retire(initial, move |total, shell: &Shell<T>| {
+            if let Some(value) = &*shell.borrow() {
+                merge(total, value);
+            }
+        }))
+    }
+}
+
+impl<T: Send + 'static, A> LocalCell<T, A> {
+    /// Calls `f` with the calling thread's value, which is made first if it isn't there.
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_with_borrow`](Self::try_with_borrow) fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// assert_eq!(LocalCell::new(|| 5).with_borrow(|number| *number), 5);
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn with_borrow<R>(&self, f: impl FnOnce(&T) -> R) -> R {
+        match self.try_with_borrow(f) {
+            Ok(result) => result,
+            Err(error) => refuse(error),
+        }
+    }
+
+    /// As [`with_borrow`](Self::with_borrow), to change the value.
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_with_borrow_mut`](Self::try_with_borrow_mut) fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// let number = LocalCell::new(|| 5);
+    /// number.with_borrow_mut(|number| *number += 1);
+    /// assert_eq!(number.get(), Ok(Some(6)));
+    /// ```
+    #[inline]
+    #[track_caller]
+    pub fn with_borrow_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
+        match self.try_with_borrow_mut(f) {
+            Ok(result) => result,
+            Err(error) => refuse(error),
+        }
+    }
+
+    /// Makes the calling thread's value now: see [`Local::eager`].
+    ///
+    /// # Panics
+    ///
+    /// As [`with_borrow`](Self::with_borrow).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// assert_eq!(LocalCell::new(|| 5).eager().len(), 1);
+    /// ```
+    #[must_use]
+    #[track_caller]
+    pub fn eager(self) -> Self {
+        Self(self.0.eager())
+    }
+}
+
+impl<T: Send + 'static, A, E> LocalCell<T, A, E> {
+    /// Has `f` called with each value whose thread ends: see [`Local::on_thread_exit`]. The value is borrowed
+    /// meanwhile.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::mpsc;
+    ///
+    /// use hapax::local::LocalCell;
+    ///
+    /// let (sender, receiver) = mpsc::channel();
+    /// let words = LocalCell::new(|| vec!["alpha"])
+    ///     .on_thread_exit(move |words| sender.send(std::mem::take(words)).unwrap());
+    /// std::thread::scope(|scope| { scope.spawn(|| words.with_borrow(|_| ())); });
+    /// assert_eq!(receiver.recv(), Ok(vec!["alpha"]));
+    /// ```
+    #[must_use]
+    pub fn on_thread_exit(self, f: impl Fn(&mut T) + Send + Sync + 'static) -> Self {
+        Self(self.0.on_thread_exit(move |shell| {
+            if let Some(value) = &mut *shell.borrow_mut() {
+                f(value);
+            }
+        }))
+    }
+
+    /// Calls `f` with the calling thread's value, which is made first if it isn't there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Local::try_with`]; and [`LocalError::Reentrant`] if a closure further up the stack changes the value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::{LocalCell, LocalError};
+    ///
+    /// let number = LocalCell::new(|| 5);
+    /// number.with_borrow_mut(|_| {
+    ///     assert_eq!(number.try_with_borrow(|number| *number), Err(LocalError::Reentrant));
+    /// });
+    /// ```
+    #[inline]
+    pub fn try_with_borrow<R>(&self, f: impl FnOnce(&T) -> R) -> Result<R, LocalError<E>> {
+        self.0.try_with(|shell| {
+            let value = shell.try_borrow().map_err(|_| LocalError::Reentrant)?;
+            value.as_ref().map(f).ok_or(LocalError::Reentrant)
+        })?
+    }
+
+    /// As [`try_with_borrow`](Self::try_with_borrow), to change the value.
+    ///
+    /// # Errors
+    ///
+    /// As [`Local::try_with`]; and [`LocalError::Reentrant`] if a closure further up the stack sees the value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::{LocalCell, LocalError};
+    ///
+    /// let number = LocalCell::new(|| 5);
+    /// number.with_borrow(|_| {
+    ///     assert_eq!(number.try_with_borrow_mut(|_| ()), Err(LocalError::Reentrant));
+    /// });
+    /// ```
+    #[inline]
+    pub fn try_with_borrow_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> Result<R, LocalError<E>> {
+        self.0.try_with(|shell| {
+            let mut value = shell.try_borrow_mut().map_err(|_| LocalError::Reentrant)?;
+            value.as_mut().map(f).ok_or(LocalError::Reentrant)
+        })?
+    }
+
+    /// A clone of the calling thread's value, if it has one. It isn't made.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalError::Reentrant`] if a closure further up the stack changes the value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// let number = LocalCell::new(|| 5);
+    /// assert_eq!(number.get(), Ok(None));
+    /// number.with_borrow(|_| ());
+    /// assert_eq!(number.get(), Ok(Some(5)));
+    /// ```
+    pub fn get(&self) -> Result<Option<T>, LocalError<E>>
+    where
+        T: Clone,
+    {
+        match self.0.get() {
+            Some(_) => self.try_with_borrow(T::clone).map(Some),
+            None => Ok(None),
+        }
+    }
+
+    /// Takes the calling thread's value away, if it has one. The next use makes another one.
+    ///
+    /// # Errors
+    ///
+    /// [`LocalError::Reentrant`] if a closure further up the stack sees the value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// let words = LocalCell::new(|| vec!["alpha"]).eager();
+    /// assert_eq!(words.take(), Ok(Some(vec!["alpha"])));
+    /// assert_eq!(words.take(), Ok(None));
+    /// ```
+    pub fn take(&self) -> Result<Option<T>, LocalError<E>> {
+        let Some(shell) = self.0.get() else {
+            return Ok(None);
+        };
+        let value = shell
+            .try_borrow_mut()
+            .map_err(|_| LocalError::Reentrant)?
+            .take();
+        drop(self.0.take());
+        Ok(value)
+    }
+
+    /// Gives the calling thread a value, without the initialiser, and returns the one that it had.
+    ///
+    /// # Errors
+    ///
+    /// Hands the value back: with [`LocalError::Destroyed`] if the thread is ending, and its values were dropped; with
+    /// [`LocalError::Reentrant`] if the initialiser calls this, or a closure further up the stack sees the old value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// let number = LocalCell::new(|| 5);
+    /// assert_eq!(number.replace(6), Ok(None));
+    /// assert_eq!(number.replace(7), Ok(Some(6)));
+    /// ```
+    pub fn replace(&self, value: T) -> Result<Option<T>, (LocalError<E>, T)> {
+        let Some(shell) = self.0.get() else {
+            return match self.0.try_replace(RefCell::new(Some(value))) {
+                Ok(_) => Ok(None),
+                Err((error, shell)) => {
+                    Err((error, shell.into_inner().expect("we have put it there")))
+                }
+            };
+        };
+        match shell.try_borrow_mut() {
+            Ok(mut old) => Ok(old.replace(value)),
+            Err(_) => Err((LocalError::Reentrant, value)),
+        }
+    }
+
+    /// How many threads have a value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// assert_eq!(LocalCell::new(|| 5).len(), 0);
+    /// ```
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether no thread has a value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// assert!(LocalCell::new(|| 5).is_empty());
+    /// ```
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl<T: Send + 'static, A: Clone + Send + Sync + 'static, E> LocalCell<T, A, E> {
+    /// What the values of dead threads have come to: see [`retire`](LocalCell::retire).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// let words = LocalCell::new(|| 0).retire(0, |total, words| *total += words);
+    /// assert_eq!(*words.retired(), 0);
+    /// ```
+    pub fn retired(&self) -> Arc<A> {
+        self.0.retired()
+    }
+}

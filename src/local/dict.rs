@@ -1,0 +1,387 @@
+//! `LocalDict`: a namespace for each thread.
+
+use std::borrow::Borrow;
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::Hash;
+use std::mem;
+use std::sync::Arc;
+
+use arc_swap::ArcSwap;
+
+use super::storage::refuse;
+use super::{LocalCell, LocalError};
+
+type Dict<K, V> = HashMap<K, Arc<V>>;
+
+/// A dictionary for each thread, over defaults that all threads share: Python's `threading.local` with its attributes,
+/// and those of its class.
+///
+/// A look-up finds what the calling thread has set, or else the default. What a thread sets no other thread sees, and
+/// it goes with the thread, as a value of [`Local`](super::Local) does. Values are shared, as objects are by Python's
+/// names: for state that its thread changes use a [`LocalCell`].
+///
+/// # Panics
+///
+/// The `Hash`, `Eq` and `Clone` of keys must not use the dictionary in turn: what they call panics, except
+/// [`try_set`](Self::try_set).
+///
+/// # Examples
+///
+/// ```
+/// use hapax::local::LocalDict;
+///
+/// let request = LocalDict::new();
+/// request.set_default("user", "nobody");
+/// request.set("user", "alice");
+/// std::thread::scope(|scope| {
+///     scope.spawn(|| assert_eq!(request.get("user").as_deref(), Some(&"nobody")));
+/// });
+/// assert_eq!(request.get("user").as_deref(), Some(&"alice"));
+/// ```
+pub struct LocalDict<K, V>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+{
+    dicts: LocalCell<Dict<K, V>>,
+    defaults: ArcSwap<Dict<K, V>>,
+}
+
+impl<K, V> LocalDict<K, V>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+{
+    /// Dictionaries that are empty at first.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// let dict = LocalDict::new();
+    /// dict.set("x", 5);
+    /// assert!(dict.contains("x"));
+    /// ```
+    #[must_use]
+    pub fn new() -> Self {
+        Self::with_init(|| [])
+    }
+
+    /// Dictionaries that begin with what `init` returns, called on first use in each thread with what it has
+    /// captured: the `__init__` of a subclass, which Python runs again in each thread with the same arguments.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// let color = "red";
+    /// let dict = LocalDict::with_init(move || [("color", color)]);
+    /// assert_eq!(dict.get("color").as_deref(), Some(&"red"));
+    /// ```
+    pub fn with_init<I: IntoIterator<Item = (K, V)>>(
+        init: impl Fn() -> I + Send + Sync + 'static,
+    ) -> Self {
+        Self {
+            dicts: LocalCell::new(move || {
+                let pairs = init().into_iter();
+                pairs.map(|(key, value)| (key, Arc::new(value))).collect()
+            }),
+            defaults: ArcSwap::default(),
+        }
+    }
+
+    /// Sets a key for the calling thread, and returns what it had set before.
+    ///
+    /// # Panics
+    ///
+    /// Where [`try_set`](Self::try_set) fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// let dict = LocalDict::new();
+    /// assert_eq!(dict.set("x", 5), None);
+    /// assert_eq!(dict.set("x", 6).as_deref(), Some(&5));
+    /// ```
+    #[track_caller]
+    pub fn set(&self, key: K, value: V) -> Option<Arc<V>> {
+        match self.try_set(key, value) {
+            Ok(old) => old,
+            Err(error) => refuse(error),
+        }
+    }
+
+    /// As [`set`](Self::set).
+    ///
+    /// # Errors
+    ///
+    /// [`LocalError::Destroyed`] if the thread is ending, and its dictionary was dropped; [`LocalError::Reentrant`]
+    /// from the initialiser, and from the `Hash`, `Eq` or `Clone` of a key. Key and value are dropped.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// assert_eq!(LocalDict::new().try_set("x", 5), Ok(None));
+    /// ```
+    pub fn try_set(&self, key: K, value: V) -> Result<Option<Arc<V>>, LocalError> {
+        let value = Arc::new(value);
+        let set = self.dicts.try_with_borrow_mut(|dict| {
+            if let Some(at) = dict.get_mut(&key) {
+                // The second key is dropped outside.
+                return (Some(mem::replace(at, value)), Some(key));
+            }
+            dict.insert(key, value);
+            (None, None)
+        });
+        set.map(|(old, _)| old)
+    }
+
+    /// What the calling thread has set, or else the default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// let dict = LocalDict::<&str, u32>::new();
+    /// assert_eq!(dict.get("x"), None);
+    /// dict.set_default("x", 5);
+    /// assert_eq!(dict.get("x").as_deref(), Some(&5));
+    /// ```
+    #[track_caller]
+    pub fn get<Q>(&self, key: &Q) -> Option<Arc<V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        let own = self.own(|dict| dict.get(key).cloned());
+        own.flatten().or_else(|| self.default(key))
+    }
+
+    /// Whether [`get`](Self::get) finds something.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// assert!(!LocalDict::<&str, u32>::new().contains("x"));
+    /// ```
+    #[track_caller]
+    pub fn contains<Q>(&self, key: &Q) -> bool
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.own(|dict| dict.contains_key(key)).unwrap_or(false)
+            || self.defaults.load().contains_key(key)
+    }
+
+    /// Removes what the calling thread has set, and returns it. A default comes to light again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// let dict = LocalDict::new();
+    /// dict.set_default("x", 5);
+    /// dict.set("x", 6);
+    /// assert_eq!(dict.remove("x").as_deref(), Some(&6));
+    /// assert_eq!(dict.remove("x"), None);
+    /// assert_eq!(dict.get("x").as_deref(), Some(&5));
+    /// ```
+    #[track_caller]
+    pub fn remove<Q>(&self, key: &Q) -> Option<Arc<V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        // The key is dropped outside.
+        let removed = match self
+            .dicts
+            .try_with_borrow_mut(|dict| dict.remove_entry(key))
+        {
+            Err(error @ LocalError::Reentrant) => refuse(error),
+            answer => answer.ok().flatten(),
+        };
+        removed.map(|(_, value)| value)
+    }
+
+    /// The keys that the calling thread has set, in no order.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// let dict = LocalDict::new();
+    /// dict.set("x", 5);
+    /// assert_eq!(dict.keys(), ["x"]);
+    /// ```
+    #[track_caller]
+    pub fn keys(&self) -> Vec<K>
+    where
+        K: Clone,
+    {
+        self.own(|dict| dict.keys().cloned().collect())
+            .unwrap_or_default()
+    }
+
+    /// What the calling thread has set, as it is now: Python's `__dict__`. To change the copy changes nothing here.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use std::sync::Arc;
+    ///
+    /// use hapax::local::LocalDict;
+    ///
+    /// let dict = LocalDict::new();
+    /// dict.set_default("y", 6);
+    /// dict.set("x", 5);
+    /// assert_eq!(dict.snapshot(), HashMap::from([("x", Arc::new(5))]));
+    /// ```
+    #[track_caller]
+    pub fn snapshot(&self) -> HashMap<K, Arc<V>>
+    where
+        K: Clone,
+    {
+        self.own(Dict::clone).unwrap_or_default()
+    }
+
+    /// How many threads have a dictionary, perhaps an empty one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// let dict = LocalDict::new();
+    /// dict.set("x", 5);
+    /// assert_eq!(dict.len(), 1);
+    /// ```
+    pub fn len(&self) -> usize {
+        self.dicts.len()
+    }
+
+    /// Whether no thread has a dictionary.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// assert!(LocalDict::<&str, u32>::new().is_empty());
+    /// ```
+    pub fn is_empty(&self) -> bool {
+        self.dicts.is_empty()
+    }
+
+    /// What threads see that haven't set the key: an attribute of the class, in Python.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// let dict = LocalDict::new();
+    /// dict.set_default("x", 5);
+    /// dict.set("x", 6);
+    /// assert_eq!(dict.default("x").as_deref(), Some(&5));
+    /// ```
+    pub fn default<Q>(&self, key: &Q) -> Option<Arc<V>>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.defaults.load().get(key).cloned()
+    }
+
+    /// Sets a default, which all threads see that haven't set the key themselves. The defaults are copied for it: they
+    /// are meant to be few, and to be read often.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// let dict = LocalDict::new();
+    /// dict.set_default("x", 5);
+    /// assert_eq!(dict.get("x").as_deref(), Some(&5));
+    /// ```
+    pub fn set_default(&self, key: K, value: V)
+    where
+        K: Clone,
+    {
+        let value = Arc::new(value);
+        self.defaults.rcu(|defaults| {
+            let mut defaults = Dict::clone(defaults);
+            defaults.insert(key.clone(), value.clone());
+            defaults
+        });
+    }
+
+    /// Removes a default.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// let dict = LocalDict::new();
+    /// dict.set_default("x", 5);
+    /// dict.remove_default("x");
+    /// assert_eq!(dict.get("x"), None);
+    /// ```
+    pub fn remove_default<Q>(&self, key: &Q)
+    where
+        K: Borrow<Q> + Clone,
+        Q: Eq + Hash + ?Sized,
+    {
+        self.defaults.rcu(|defaults| {
+            let mut defaults = Dict::clone(defaults);
+            defaults.remove(key);
+            defaults
+        });
+    }
+
+    /// The calling thread's dictionary, or `None` if it was dropped with the thread.
+    #[track_caller]
+    fn own<R>(&self, f: impl FnOnce(&Dict<K, V>) -> R) -> Option<R> {
+        match self.dicts.try_with_borrow(f) {
+            Err(error @ LocalError::Reentrant) => refuse(error),
+            answer => answer.ok(),
+        }
+    }
+}
+
+impl<K, V> Default for LocalDict<K, V>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+{
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<K, V> fmt::Debug for LocalDict<K, V>
+where
+    K: Eq + Hash + Send + 'static,
+    V: Send + Sync + 'static,
+{
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalDict")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,51 @@
+//! Why a local has no value for the calling thread.
+
+use std::convert::Infallible;
+use std::error::Error;
+use std::fmt;
+
+/// Why a [`Local`](super::Local) has no value for the calling thread. `E` is what the initialiser fails with.
+///
+/// # Examples
+///
+/// ```
+/// use std::error::Error;
+///
+/// use hapax::local::{Local, LocalError};
+///
+/// let port = Local::try_new(|| "x".parse::<u16>());
+/// let error = port.try_with(|port| *port).unwrap_err();
+/// assert!(matches!(error, LocalError::Init(_)));
+/// assert_eq!(error.to_string(), "the initialiser of the thread's value failed");
+/// assert_eq!(error.source().unwrap().to_string(), "invalid digit found in string");
+/// ```
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum LocalError<E = Infallible> {
+    /// The thread is ending, and its values were dropped: the call comes from the destructor of one of them, or
+    /// from that of a `thread_local!` which is destroyed later.
+    Destroyed,
+    /// The initialiser uses the value that it is to make.
+    Reentrant,
+    /// The initialiser failed. The next use tries again.
+    Init(E),
+}
+
+impl<E> fmt::Display for LocalError<E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Destroyed => "the thread is ending, and its values were dropped",
+            Self::Reentrant => "the initialiser uses the value that it is to make",
+            Self::Init(_) => "the initialiser of the thread's value failed",
+        })
+    }
+}
+
+impl<E: Error + 'static> Error for LocalError<E> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Init(error) => Some(error),
+            _ => None,
+        }
+    }
+}

@@ -1,0 +1,277 @@
+//! The calling thread's side: where it finds its value of each local, and when it ends.
+//!
+//! Each thread has a table of slots, one for each index of a [`Key`]. A slot says which local its value is of, by
+//! the id: an index is used again, an id is not. So nobody clears the slots of other threads when a local goes: what
+//! they hold has an id that nobody asks for any more. A hit reads the table and writes one word of the thread's own.
+//!
+//! A slot points to a value that it doesn't own. `Values` owns it, and gives it up in three cases only:
+//!
+//! - the thread takes it away or replaces it: the slot is changed with it. If a closure of `with` is still looking
+//!   at it further up the stack, the value is *kept* until that has returned;
+//! - the thread ends: the slot is cleared before;
+//! - the local is dropped: then nobody is inside of its methods, and nobody asks for its id again.
+//!
+//! # The end of a thread
+//!
+//! Each thread has a *sentinel*, a handle of this crate's own on the thread's number, which nobody else holds. It is
+//! dropped with the thread-locals. The locals hang their callbacks on it, as CPython hangs its weak references on
+//! the sentinel of a thread state. What is here besides has no destructor, so that values can be looked up until the
+//! very callback that drops them.
+
+use std::any::Any;
+use std::cell::{Cell, OnceCell, RefCell};
+use std::mem::{self, ManuallyDrop};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+
+use super::key::Key;
+use crate::table::FirstPanic;
+use crate::table::primitive::{global, local, thread_number};
+use crate::{Interned, Interner, WeakInterned};
+
+/// Where a thread's value of one local lies.
+struct Slot {
+    /// The local's id; with `INITIALISING` while the thread makes its value; 0 if it has none.
+    id: Cell<u64>,
+    /// Anything if it has none.
+    value: Cell<NonNull<()>>,
+}
+
+impl Slot {
+    fn empty() -> Self {
+        Self {
+            id: Cell::new(0),
+            value: Cell::new(NonNull::dangling()),
+        }
+    }
+}
+
+const INITIALISING: u64 = 1 << 63;
+
+/// Closures on the values of more than one local.
+const SEVERAL: u64 = u64::MAX;
+
+/// What a thread knows of its values.
+struct Thread {
+    /// Invariant: null, or a boxed slice of `len` slots, which belongs to this thread.
+    slots: Cell<*mut Slot>,
+    len: Cell<usize>,
+    /// Whose value a closure of `with` is looking at: an id, `SEVERAL`, or 0 for nobody's.
+    visited: Cell<u64>,
+    /// Whether something waits in `KEPT`.
+    keeps: Cell<bool>,
+}
+
+// Both without a destructor, so that they work while thread-locals are destroyed.
+local! {
+    static THREAD: Thread = Thread {
+        slots: Cell::new(ptr::null_mut()),
+        len: Cell::new(0),
+        visited: Cell::new(0),
+        keeps: Cell::new(false),
+    }
+}
+local! {
+    static KEPT: ManuallyDrop<RefCell<Vec<Arc<dyn Any>>>> = ManuallyDrop::new(RefCell::new(Vec::new()))
+}
+
+impl Thread {
+    fn slot(&self, key: Key) -> Option<&Slot> {
+        if key.index >= self.len.get() {
+            return None;
+        }
+        // SAFETY: by the invariant there is a slot at that index. The table is replaced by `grow` and given up by
+        // `end` only, on this thread, and nobody holds a reference to a slot across either.
+        Some(unsafe { &*self.slots.get().add(key.index) })
+    }
+
+    #[cold]
+    fn grow(&self, index: usize) {
+        let mut slots = self.take_slots().into_vec();
+        let len = (index + 1).next_power_of_two().max(8);
+        slots.resize_with(len, Slot::empty);
+        self.len.set(slots.len());
+        self.slots
+            .set(Box::into_raw(slots.into_boxed_slice()).cast());
+    }
+
+    /// The table, which leaves none behind.
+    fn take_slots(&self) -> Box<[Slot]> {
+        let (slots, len) = (self.slots.replace(ptr::null_mut()), self.len.replace(0));
+        if slots.is_null() {
+            return Box::default();
+        }
+        // SAFETY: by the invariant, and we have just given it up.
+        unsafe { Box::from_raw(ptr::slice_from_raw_parts_mut(slots, len)) }
+    }
+}
+
+/// Where the calling thread's value lies, if it has one.
+#[inline]
+pub(super) fn find(key: Key) -> Option<NonNull<()>> {
+    THREAD
+        .try_with(|thread| {
+            let slot = thread.slot(key)?;
+            (slot.id.get() == key.id).then(|| slot.value.get())
+        })
+        .ok()?
+}
+
+/// Leads the slot to another value.
+pub(super) fn set(key: Key, value: NonNull<()>) {
+    with_slot(key, |slot| {
+        slot.id.set(key.id);
+        slot.value.set(value);
+    });
+}
+
+/// Forgets the value, if the slot doesn't belong to another local by now.
+pub(super) fn clear(key: Key) {
+    with_slot(key, |slot| {
+        if slot.id.get() & !INITIALISING == key.id {
+            slot.id.set(0);
+        }
+    });
+}
+
+fn with_slot(key: Key, f: impl FnOnce(&Slot)) {
+    let _ = THREAD.try_with(|thread| thread.slot(key).map(f));
+}
+
+/// A closure of `with` is looking at the calling thread's value.
+pub(super) struct Visit {
+    /// Who was visited before.
+    outer: u64,
+}
+
+impl Visit {
+    #[inline]
+    pub(super) fn begin(key: Key) -> Self {
+        let outer = THREAD.try_with(|thread| {
+            let outer = thread.visited.get();
+            let several = outer != 0 && outer != key.id;
+            thread.visited.set(if several { SEVERAL } else { key.id });
+            outer
+        });
+        Self {
+            outer: outer.unwrap_or(0),
+        }
+    }
+}
+
+impl Drop for Visit {
+    #[inline]
+    fn drop(&mut self) {
+        let keeps = THREAD.try_with(|thread| {
+            if self.outer != 0 {
+                thread.visited.set(self.outer);
+                return false;
+            }
+            // Not `outer` itself, so that a visit doesn't wait for what the one before it has stored.
+            thread.visited.set(0);
+            thread.keeps.get()
+        });
+        if keeps == Ok(true) {
+            drop_kept();
+        }
+    }
+}
+
+/// Lets a value that its local has given up live on, if a closure of `with` may be looking at it.
+pub(super) fn keep_visited<T: 'static>(key: Key, value: &Arc<T>) {
+    let visited = THREAD.try_with(|thread| thread.visited.get()).unwrap_or(0);
+    if visited == key.id || visited == SEVERAL {
+        // Both are there: neither has a destructor.
+        THREAD.with(|thread| thread.keeps.set(true));
+        KEPT.with(|kept| kept.borrow_mut().push(value.clone()));
+    }
+}
+
+#[cold]
+fn drop_kept() {
+    THREAD.with(|thread| thread.keeps.set(false));
+    let kept = KEPT.with(|kept| mem::take(&mut *kept.borrow_mut()));
+    let mut panics = FirstPanic::default();
+    for value in kept {
+        panics.catch(|| drop(value));
+    }
+    if std::thread::panicking() {
+        panics.discard();
+    } else {
+        panics.resume();
+    }
+}
+
+/// The calling thread makes its value of a local. If this goes before the value is there, nothing is left behind.
+#[derive(Debug)]
+pub(super) struct Initialising(Key);
+
+/// Why the calling thread can't.
+pub(super) enum Refused {
+    Destroyed,
+    Reentrant,
+}
+
+impl Initialising {
+    pub(super) fn begin(key: Key) -> Result<Self, Refused> {
+        with_sentinel(|_| ()).ok_or(Refused::Destroyed)?;
+        THREAD
+            .try_with(|thread| {
+                if thread.slot(key).is_none() {
+                    thread.grow(key.index);
+                }
+                let slot = thread.slot(key).expect("it has grown");
+                if slot.id.get() == key.id | INITIALISING {
+                    return Err(Refused::Reentrant);
+                }
+                slot.id.set(key.id | INITIALISING);
+                Ok(Self(key))
+            })
+            .unwrap_or(Err(Refused::Destroyed))
+    }
+
+    pub(super) fn finish(self, value: NonNull<()>) {
+        set(self.0, value);
+        mem::forget(self);
+    }
+}
+
+impl Drop for Initialising {
+    fn drop(&mut self) {
+        clear(self.0);
+    }
+}
+
+// Those whose sentinels are alive.
+global! { fn threads() -> Interner<u64> = Interner::new() }
+
+/// Ends with the thread.
+struct Lifetime {
+    sentinel: OnceCell<Interned<u64>>,
+}
+
+local! { static LIFETIME: Lifetime = Lifetime { sentinel: OnceCell::new() } }
+
+/// Calls `f` unless the thread's values were dropped.
+fn with_sentinel<R>(f: impl FnOnce(&Interned<u64>) -> R) -> Option<R> {
+    LIFETIME
+        .try_with(|lifetime| {
+            f(lifetime
+                .sentinel
+                .get_or_init(|| threads().intern(thread_number())))
+        })
+        .ok()
+}
+
+/// Registers what is to be done when the calling thread ends, on that thread. Dropping the answer cancels it.
+pub(super) fn at_thread_end(f: impl FnOnce() + Send + 'static) -> Option<WeakInterned<u64>> {
+    with_sentinel(|sentinel| Interned::downgrade_with(sentinel, f))
+}
+
+impl Drop for Lifetime {
+    fn drop(&mut self) {
+        // Runs the callbacks.
+        drop(self.sentinel.take());
+        let _ = THREAD.try_with(|thread| drop(thread.take_slots()));
+    }
+}

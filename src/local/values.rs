@@ -1,0 +1,273 @@
+//! A local's side: the values of all threads, what dead ones have left, and what is called when one ends.
+//!
+//! Everything is behind one lock, which is held for a few steps and never while user code runs: no initialiser,
+//! visitor, destructor or merge. Nobody takes it on the way of a hit.
+
+use std::any::Any;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::iter;
+use std::mem;
+use std::ops::Bound::{Excluded, Included};
+use std::ops::Deref;
+use std::sync::Arc;
+
+use super::key::Key;
+use super::slots;
+use crate::WeakInterned;
+use crate::table::FirstPanic;
+use crate::table::primitive::{Mutex, lock, thread_number};
+
+/// A thread's value, in the hands of all.
+struct Held<T>(Arc<T>);
+
+// SAFETY: only its own thread looks at a value that isn't `Sync`. Others move such a reference about and drop it, and
+// with it perhaps the value, which is `Send`.
+unsafe impl<T: Send> Send for Held<T> {}
+
+impl<T> Clone for Held<T> {
+    fn clone(&self) -> Self {
+        Self(self.0.clone())
+    }
+}
+
+impl<T> Deref for Held<T> {
+    type Target = Arc<T>;
+
+    fn deref(&self) -> &Arc<T> {
+        &self.0
+    }
+}
+
+struct Entry<T> {
+    value: Held<T>,
+    /// Cancelled with the entry.
+    _at_thread_end: WeakInterned<u64>,
+}
+
+type Total = Arc<dyn Any + Send + Sync>;
+
+/// Merges values into a copy of the total.
+type Merge<T> =
+    dyn Fn(&(dyn Any + Send + Sync), &mut dyn Iterator<Item = Held<T>>) -> Total + Send + Sync;
+
+type OnExit<T> = dyn Fn(&T) + Send + Sync;
+
+struct State<T> {
+    /// By the number of the thread, which no other one ever has.
+    by_thread: BTreeMap<u64, Entry<T>>,
+    on_exit: Option<Arc<OnExit<T>>>,
+    /// What the values of dead threads came to, and how it came to it.
+    total: Total,
+    merge: Option<Arc<Merge<T>>>,
+}
+
+/// The values of one local.
+pub(super) struct Values<T> {
+    state: Mutex<State<T>>,
+}
+
+impl<T> fmt::Debug for Values<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Values").finish_non_exhaustive()
+    }
+}
+
+impl<T: Send + 'static> Values<T> {
+    pub(super) fn new() -> Self {
+        Self {
+            state: Mutex::new(State {
+                by_thread: BTreeMap::new(),
+                on_exit: None,
+                total: Arc::new(()),
+                merge: None,
+            }),
+        }
+    }
+
+    pub(super) fn set_on_exit(&self, f: impl Fn(&T) + Send + Sync + 'static) {
+        let old = lock(&self.state).on_exit.replace(Arc::new(f));
+        drop(old);
+    }
+
+    pub(super) fn set_merge<A: Clone + Send + Sync + 'static>(
+        &self,
+        initial: A,
+        merge: impl Fn(&mut A, &T) + Send + Sync + 'static,
+    ) {
+        let merge = move |total: &(dyn Any + Send + Sync),
+                          values: &mut dyn Iterator<Item = Held<T>>| {
+            let mut next = downcast::<A>(total).clone();
+            values.for_each(|value| merge(&mut next, &value));
+            Arc::new(next) as Total
+        };
+        let mut state = lock(&self.state);
+        let old = (
+            mem::replace(&mut state.total, Arc::new(initial)),
+            state.merge.replace(Arc::new(merge)),
+        );
+        drop(state);
+        drop(old);
+    }
+
+    /// Gives the calling thread its first value. `None` if that is ending.
+    pub(super) fn insert(self: &Arc<Self>, key: Key, value: Arc<T>) -> Option<()> {
+        let thread = thread_number();
+        let values = Arc::downgrade(self);
+        let at_thread_end = slots::at_thread_end(move || {
+            if let Some(values) = values.upgrade() {
+                values.leave(key);
+            }
+        })?;
+        let entry = Entry {
+            value: Held(value),
+            _at_thread_end: at_thread_end,
+        };
+        let old = lock(&self.state).by_thread.insert(thread, entry);
+        debug_assert!(old.is_none(), "a thread has one value");
+        Some(())
+    }
+
+    /// The calling thread's value.
+    pub(super) fn get(&self) -> Option<Arc<T>> {
+        let state = lock(&self.state);
+        Some(state.by_thread.get(&thread_number())?.value.0.clone())
+    }
+
+    /// Replaces the calling thread's value, if it has one.
+    pub(super) fn replace(&self, value: Arc<T>) -> Option<Arc<T>> {
+        let mut state = lock(&self.state);
+        let entry = state.by_thread.get_mut(&thread_number())?;
+        Some(mem::replace(&mut entry.value, Held(value)).0)
+    }
+
+    /// Takes the calling thread's value away.
+    pub(super) fn take(&self) -> Option<Arc<T>> {
+        let entry = lock(&self.state).by_thread.remove(&thread_number());
+        Some(entry?.value.0)
+    }
+
+    /// How many threads have a value.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.state).by_thread.len()
+    }
+
+    /// The values of all threads that have one now, one at a time: each as long as it is looked at, if its thread
+    /// hasn't ended before.
+    pub(super) fn iter(&self) -> impl Iterator<Item = Arc<T>>
+    where
+        T: Sync,
+    {
+        let last = lock(&self.state).by_thread.keys().next_back().copied();
+        let mut seen = 0;
+        iter::from_fn(move || {
+            let state = lock(&self.state);
+            let rest = (Excluded(seen), Included(last?));
+            let (&thread, entry) = state.by_thread.range(rest).next()?;
+            seen = thread;
+            Some(entry.value.0.clone())
+        })
+    }
+
+    /// What dead threads have left.
+    pub(super) fn retired<A: Send + Sync + 'static>(&self) -> Arc<A> {
+        let total = lock(&self.state).total.clone();
+        total.downcast().expect("`set_merge` had the same type")
+    }
+
+    /// What dead threads have left and what all others have now, each value once.
+    pub(super) fn total<A: Clone + Send + Sync + 'static>(&self) -> A
+    where
+        T: Sync,
+    {
+        let state = lock(&self.state);
+        let (mut total, merge) = (state.total.clone(), state.merge.clone());
+        let values: Vec<_> = state
+            .by_thread
+            .values()
+            .map(|entry| entry.value.clone())
+            .collect();
+        drop(state);
+        if let Some(merge) = merge {
+            total = merge(&*total, &mut values.into_iter());
+        }
+        downcast::<A>(&*total).clone()
+    }
+
+    /// Drops everything. The local itself goes.
+    pub(super) fn clear(&self) {
+        let mut state = lock(&self.state);
+        let values = mem::take(&mut state.by_thread);
+        let rest = (
+            state.on_exit.take(),
+            state.merge.take(),
+            mem::replace(&mut state.total, Arc::new(())),
+        );
+        drop(state);
+        let mut panics = FirstPanic::default();
+        for entry in values.into_values() {
+            panics.catch(|| drop(entry));
+        }
+        panics.catch(|| drop(rest));
+        panics.resume();
+    }
+
+    /// The calling thread ends.
+    fn leave(&self, key: Key) {
+        let mut panics = FirstPanic::default();
+        panics.catch(|| self.tell_exit());
+        panics.catch(|| self.retire(key));
+        // If there was no merge, or it has panicked.
+        let value = self.take();
+        slots::clear(key);
+        panics.catch(|| drop(value));
+        // They were reported, and there is nobody to pass them on to.
+        panics.discard();
+    }
+
+    fn tell_exit(&self) {
+        let on_exit = lock(&self.state).on_exit.clone();
+        if let Some(on_exit) = on_exit
+            && let Some(value) = self.get()
+        {
+            on_exit(&value);
+        }
+    }
+
+    /// Merges the value of the calling thread into the total and removes it in the same moment: whoever looks at
+    /// both finds it in one of them, and in one only.
+    ///
+    /// The total is replaced, never changed. If somebody else has replaced it meanwhile, we merge again.
+    fn retire(&self, key: Key) {
+        let thread = thread_number();
+        loop {
+            let state = lock(&self.state);
+            let (Some(merge), Some(entry)) = (&state.merge, state.by_thread.get(&thread)) else {
+                return;
+            };
+            let (merge, value, total) = (merge.clone(), entry.value.clone(), state.total.clone());
+            drop(state);
+
+            let next = merge(&*total, &mut iter::once(value.clone()));
+
+            let mut state = lock(&self.state);
+            let entry = state.by_thread.get(&thread);
+            // The merge may also have taken the value away.
+            if entry.is_some_and(|entry| Arc::ptr_eq(&entry.value, &value))
+                && Arc::ptr_eq(&state.total, &total)
+            {
+                state.total = next;
+                let entry = state.by_thread.remove(&thread);
+                drop(state);
+                slots::clear(key);
+                drop((entry, value, total));
+                return;
+            }
+            drop(state);
+        }
+    }
+}
+
+fn downcast<A: 'static>(total: &(dyn Any + Send + Sync)) -> &A {
+    total.downcast_ref().expect("`set_merge` had the same type")
+}
