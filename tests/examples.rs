@@ -175,6 +175,22 @@ fn number(output: &Output, label: &str) -> u64 {
 }
 
 #[test]
+fn the_counts_of_all_threads_come_to_what_the_files_hold() {
+    let folder = Folder::new("counts");
+    for number in 0..100 {
+        folder.write(&format!("{number}"), "one two\n three\n".repeat(number));
+    }
+    let output = example("per_thread_stats")
+        .args([folder.path(""), folder.path("missing")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", errors(&output));
+    let expected = "in all 100 files, 9900 lines, 14850 words, 74250 bytes; 1 unreadable";
+    assert_eq!(text(&output).lines().last(), Some(expected));
+    assert!(errors(&output).contains("missing: "));
+}
+
+#[test]
 fn words_are_counted_once_and_dropped() {
     let folder = Folder::new("known");
     folder.write("a.txt", "to be or not to be\nthat is\tthe question\n");

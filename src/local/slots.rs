@@ -171,7 +171,7 @@ impl Drop for Visit {
             thread.visited.set(0);
             thread.keeps.get()
         });
-        if keeps == Ok(true) {
+        if keeps.unwrap_or(false) {
             drop_kept();
         }
     }

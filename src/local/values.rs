@@ -116,7 +116,7 @@ impl<T: Send + 'static> Values<T> {
         let values = Arc::downgrade(self);
         let at_thread_end = slots::at_thread_end(move || {
             if let Some(values) = values.upgrade() {
-                values.leave(key);
+                values.leave(thread, key);
             }
         })?;
         let entry = Entry {
@@ -130,8 +130,12 @@ impl<T: Send + 'static> Values<T> {
 
     /// The calling thread's value.
     pub(super) fn get(&self) -> Option<Arc<T>> {
+        self.value_of(thread_number())
+    }
+
+    fn value_of(&self, thread: u64) -> Option<Arc<T>> {
         let state = lock(&self.state);
-        Some(state.by_thread.get(&thread_number())?.value.0.clone())
+        Some(state.by_thread.get(&thread)?.value.0.clone())
     }
 
     /// Replaces the calling thread's value, if it has one.
@@ -143,7 +147,11 @@ impl<T: Send + 'static> Values<T> {
 
     /// Takes the calling thread's value away.
     pub(super) fn take(&self) -> Option<Arc<T>> {
-        let entry = lock(&self.state).by_thread.remove(&thread_number());
+        self.take_of(thread_number())
+    }
+
+    fn take_of(&self, thread: u64) -> Option<Arc<T>> {
+        let entry = lock(&self.state).by_thread.remove(&thread);
         Some(entry?.value.0)
     }
 
@@ -212,23 +220,23 @@ impl<T: Send + 'static> Values<T> {
         panics.resume();
     }
 
-    /// The calling thread ends.
-    fn leave(&self, key: Key) {
+    /// The calling thread, which has that number, ends.
+    fn leave(&self, thread: u64, key: Key) {
         let mut panics = FirstPanic::default();
-        panics.catch(|| self.tell_exit());
-        panics.catch(|| self.retire(key));
+        panics.catch(|| self.tell_exit(thread));
+        panics.catch(|| self.retire(thread, key));
         // If there was no merge, or it has panicked.
-        let value = self.take();
+        let value = self.take_of(thread);
         slots::clear(key);
         panics.catch(|| drop(value));
         // They were reported, and there is nobody to pass them on to.
         panics.discard();
     }
 
-    fn tell_exit(&self) {
+    fn tell_exit(&self, thread: u64) {
         let on_exit = lock(&self.state).on_exit.clone();
         if let Some(on_exit) = on_exit
-            && let Some(value) = self.get()
+            && let Some(value) = self.value_of(thread)
         {
             on_exit(&value);
         }
@@ -238,8 +246,7 @@ impl<T: Send + 'static> Values<T> {
     /// both finds it in one of them, and in one only.
     ///
     /// The total is replaced, never changed. If somebody else has replaced it meanwhile, we merge again.
-    fn retire(&self, key: Key) {
-        let thread = thread_number();
+    fn retire(&self, thread: u64, key: Key) {
         loop {
             let state = lock(&self.state);
             let (Some(merge), Some(entry)) = (&state.merge, state.by_thread.get(&thread)) else {

@@ -1,0 +1,81 @@
+//! What threads and locals leave behind: nothing, however many come and go.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
+use std::thread;
+
+use hapax::Interner;
+use hapax::local::Local;
+
+/// Bytes that are allocated.
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+// SAFETY: the system's allocator does the work.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size() as isize, Relaxed);
+        // SAFETY: as for the caller.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size() as isize, Relaxed);
+        // SAFETY: as for the caller.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+/// One test at a time.
+static ALONE: Mutex<()> = Mutex::new(());
+
+/// What is allocated when nothing waits for readers any more.
+fn live() -> isize {
+    Interner::<u8>::new().flush();
+    LIVE.load(Relaxed)
+}
+
+const SLACK: isize = 8 << 10;
+
+fn use_all(locals: &[Local<Vec<u8>>]) {
+    for local in locals {
+        local.with(|value| assert_eq!(value.len(), 1000));
+    }
+}
+
+#[test]
+fn ten_thousand_short_threads_leave_nothing() {
+    let (rounds, threads) = if cfg!(miri) { (2, 2) } else { (10, 1_000) };
+    let _alone = ALONE.lock();
+    let locals: Vec<_> = (0..10).map(|_| Local::new(|| vec![0_u8; 1000])).collect();
+    let mut after = Vec::new();
+    for _ in 0..rounds {
+        for _ in 0..threads {
+            thread::scope(|scope| scope.spawn(|| use_all(&locals)).join().unwrap());
+        }
+        after.push(live());
+        assert!(locals.iter().all(Local::is_empty));
+    }
+    assert!(after[rounds - 1] - after[0] < SLACK, "{after:?}");
+}
+
+#[test]
+fn locals_that_come_and_go_leave_nothing_in_a_thread_that_stays() {
+    let (rounds, count) = if cfg!(miri) { (2, 10) } else { (5, 1_000) };
+    let _alone = ALONE.lock();
+    let mut after = Vec::new();
+    for _ in 0..rounds {
+        let locals: Vec<_> = (0..count)
+            .map(|_| Local::new(|| vec![0_u8; 1000]))
+            .collect();
+        use_all(&locals);
+        drop(locals);
+        after.push(live());
+    }
+    assert!(after[rounds - 1] - after[0] < SLACK, "{after:?}");
+}
