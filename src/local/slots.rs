@@ -58,8 +58,8 @@ struct Thread {
     len: Cell<usize>,
     /// Whose value a closure of `with` is looking at: an id, `SEVERAL`, or 0 for nobody's.
     visited: Cell<u64>,
-    /// Whether something waits in `KEPT`.
-    keeps: Cell<bool>,
+    /// Values in `KEPT`.
+    keeps: Cell<u64>,
 }
 
 // Both without a destructor, so that they work while thread-locals are destroyed.
@@ -68,7 +68,7 @@ local! {
         slots: Cell::new(ptr::null_mut()),
         len: Cell::new(0),
         visited: Cell::new(0),
-        keeps: Cell::new(false),
+        keeps: Cell::new(0),
     }
 }
 local! {
@@ -149,12 +149,32 @@ impl Visit {
     pub(super) fn begin(key: Key) -> Self {
         let outer = THREAD.try_with(|thread| {
             let outer = thread.visited.get();
-            let several = outer != 0 && outer != key.id;
-            thread.visited.set(if several { SEVERAL } else { key.id });
+            if outer == 0 {
+                thread.visited.set(key.id);
+            } else {
+                Self::begin_inner(thread, key);
+            }
             outer
         });
         Self {
             outer: outer.unwrap_or(0),
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn begin_inner(thread: &Thread, key: Key) {
+        if thread.visited.get() != key.id {
+            thread.visited.set(SEVERAL);
+        }
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn end_slow(outer: u64) {
+        let _ = THREAD.try_with(|thread| thread.visited.set(outer));
+        if outer == 0 {
+            drop_kept();
         }
     }
 }
@@ -162,17 +182,16 @@ impl Visit {
 impl Drop for Visit {
     #[inline]
     fn drop(&mut self) {
-        let keeps = THREAD.try_with(|thread| {
-            if self.outer != 0 {
-                thread.visited.set(self.outer);
-                return false;
+        let simple = THREAD.try_with(|thread| {
+            let simple = self.outer | thread.keeps.get() == 0;
+            if simple {
+                // Not `outer` itself, so that a visit doesn't wait for what the one before it has stored.
+                thread.visited.set(0);
             }
-            // Not `outer` itself, so that a visit doesn't wait for what the one before it has stored.
-            thread.visited.set(0);
-            thread.keeps.get()
+            simple
         });
-        if keeps.unwrap_or(false) {
-            drop_kept();
+        if !simple.unwrap_or(true) {
+            Self::end_slow(self.outer);
         }
     }
 }
@@ -182,14 +201,14 @@ pub(super) fn keep_visited<T: 'static>(key: Key, value: &Arc<T>) {
     let visited = THREAD.try_with(|thread| thread.visited.get()).unwrap_or(0);
     if visited == key.id || visited == SEVERAL {
         // Both are there: neither has a destructor.
-        THREAD.with(|thread| thread.keeps.set(true));
+        THREAD.with(|thread| thread.keeps.set(thread.keeps.get() + 1));
         KEPT.with(|kept| kept.borrow_mut().push(value.clone()));
     }
 }
 
 #[cold]
 fn drop_kept() {
-    THREAD.with(|thread| thread.keeps.set(false));
+    THREAD.with(|thread| thread.keeps.set(0));
     let kept = KEPT.with(|kept| mem::take(&mut *kept.borrow_mut()));
     let mut panics = FirstPanic::default();
     for value in kept {
