@@ -30,6 +30,7 @@
 //! - [`WeakMap`]: a cache from keys to values, with [`Cached`] and [`WeakCached`] as handles.
 //!   [`WeakMap::get_or_init`] builds a value exactly once.
 //! - [`IdentityMap`]: a map keyed by *which* object it is, not by what it contains.
+//! - [`local`]: thread-local storage as a dict of dicts, as `threading.local` is in Python.
 //!
 //! # Guarantees
 //!
@@ -172,7 +173,7 @@
 //! assert_eq!(text, "alpha");
 //! ```
 //!
-//! Everything but sessions and local fronts is `Send` and `Sync` where the values are both, and nowhere else:
+//! Interners, maps and handles are `Send` and `Sync` where the values are both, and nowhere else:
 //!
 //! ```
 //! fn both<T: Send + Sync>() {}
@@ -207,6 +208,25 @@
 //! ```compile_fail,E0277
 //! fn send<T: Send>() {}
 //! send::<hapax::Pinned<'static, str>>();
+//! ```
+//!
+//! A [`local`](local::Local) is both where its values are `Send`: whoever drops it drops them. References to them don't
+//! leave the closures that get them.
+//!
+//! ```
+//! fn both<T: Send + Sync>() {}
+//! both::<hapax::local::Local<std::cell::Cell<u8>>>();
+//! let name = hapax::local::Local::new(|| String::from("alpha"));
+//! let length = name.with(|name| name.len());
+//! ```
+//!
+//! ```compile_fail,E0277
+//! hapax::local::Local::new(|| std::rc::Rc::new(5));
+//! ```
+//!
+//! ```compile_fail
+//! let name = hapax::local::Local::new(|| String::from("alpha"));
+//! let name: &String = name.with(|name| name);
 //! ```
 //!
 //! A front and its handles stay on their thread, whatever the values are. What they [share](LocalInterned::share)

@@ -3,7 +3,7 @@
 //! Python's `threading.local` is one big dictionary of small ones, `{thread: {name: value}}`, with two weak callbacks:
 //! when a thread ends its small dictionary goes, and when the object goes all of them do. Rust's `thread_local!` is
 //! for statics only, and nobody else can see or drop its values. Here a local is a value like any other: it lies in a
-//! `static`, a field or an `Arc`, its values go with their threads or with it, whichever comes first, and other
+//! field, an `Arc` or a `static`, its values go with their threads or with it, whichever comes first, and other
 //! threads may visit them.
 //!
 //! | you want | use |
@@ -11,7 +11,7 @@
 //! | a value for each thread, which others may visit | [`Local`] |
 //! | a value for each thread, which its thread changes | [`LocalCell`] |
 //! | names for each thread, over defaults for all | [`LocalDict`] |
-//! | the counts of all threads, dead ones included | [`Local::retire`], [`Local::total`] |
+//! | the counts of all threads, dead ones included | [`Local::retire`], and [`Local::total`] if they are atomics |
 //! | one static that is nobody else's business | [`std::thread_local!`], which is faster |
 //!
 //! # Python, and here
@@ -107,7 +107,7 @@
 //! 1. A thread's values are dropped when that thread ends, on that thread, before its
 //!    [`join`](std::thread::JoinHandle::join) returns. (`std::thread::scope` itself returns when the closures of its
 //!    threads have: join those whose ends matter.) When the main thread ends the process does, and whether its values
-//!    are dropped is up to the platform; [`Local::take`] doesn't leave it open.
+//!    are dropped is up to the platform: [`Local::take`] drops them surely.
 //! 2. Dropping a local drops the values of all threads at once, on the dropping thread. What a thread that is just
 //!    ending has begun to drop, that thread drops.
 //! 3. Threads are told apart by numbers that are never used again: no thread sees a value of one before it.
@@ -123,11 +123,11 @@
 //!
 //! A local owns its values, in a map from thread numbers. A thread has a table that leads to its values, and a
 //! *sentinel*: a handle of an interner of this crate, which goes with the thread-locals. Each entry of a local's map
-//! is a [weak handle with a callback](crate::Interned::downgrade_with) on the sentinel of its thread. So the end of a
-//! thread is the death of an interned value, and the crate's own machinery finds everybody who wanted to know of it,
-//! or has [cancelled](crate::Interned::downgrade_with) that by being dropped. CPython does it in the same way, since
-//! version 3.13. A thread's table needs no such thing: the local that goes leaves slots behind that nobody can ask
-//! for, and the next one to get the place overwrites them.
+//! holds a value, and a [weak handle with a callback](crate::Interned::downgrade_with) on the sentinel of its thread.
+//! So the end of a thread is the death of an interned value, and the crate's own machinery tells everybody who wanted
+//! to know of it, and nobody who has been dropped since. CPython does it in the same way, since version 3.13. When a
+//! local goes, no thread needs to be told: the slots that it leaves in their tables are of an id that nobody asks for
+//! any more.
 //!
 //! [`LocalInterner`](crate::LocalInterner) doesn't stand on this. Its handles count without atomics, so they can't go
 //! to other threads, while the values of a `Local` must: whoever drops it drops them.
@@ -136,11 +136,12 @@ mod cell;
 mod dict;
 mod error;
 mod key;
+mod per_thread;
+mod sentinel;
 mod slots;
-mod storage;
 mod values;
 
 pub use cell::LocalCell;
 pub use dict::LocalDict;
 pub use error::LocalError;
-pub use storage::Local;
+pub use per_thread::Local;

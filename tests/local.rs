@@ -14,7 +14,7 @@
 //! | gh-128691: threads contend for the local's count | a hit writes nothing shared: `benches/peers` |
 //! | thread_local 37: values stay when their thread ends | `test_local_refs`, `local_memory.rs` |
 //! | thread_local 65, 79: a new thread gets the values of an old one | `a_new_thread_never_sees_old_values` |
-//! | thread_local 75: a reference outlives the thread whose value it is | references don't leave closures: a doctest of `Local::with` that doesn't compile |
+//! | thread_local 75: a reference outlives the thread whose value it is | references don't leave closures: a documentation test that does not compile |
 
 mod common;
 
@@ -1029,12 +1029,12 @@ fn a_cell_that_is_borrowed_says_so() {
     cell.with_borrow(|_| {
         assert_eq!(cell.try_with_borrow(|n| *n), Ok(5));
         assert_eq!(cell.try_with_borrow_mut(|_| ()), Err(LocalError::Reentrant));
-        assert_eq!(cell.take(), Err(LocalError::Reentrant));
-        assert_eq!(cell.replace(6), Err((LocalError::Reentrant, 6)));
-        assert_eq!(cell.get(), Ok(Some(5)));
+        assert_eq!(cell.try_take(), Err(LocalError::Reentrant));
+        assert_eq!(cell.try_replace(6), Err((LocalError::Reentrant, 6)));
+        assert_eq!(cell.get(), Some(5));
     });
-    cell.with_borrow_mut(|_| assert_eq!(cell.get(), Err(LocalError::Reentrant)));
-    assert_eq!(cell.take(), Ok(Some(5)));
+    cell.with_borrow_mut(|_| assert_eq!(cell.try_get(), Err(LocalError::Reentrant)));
+    assert_eq!(cell.take(), Some(5));
     assert_eq!(cell.len(), 0);
 }
 
@@ -1044,10 +1044,10 @@ fn a_cell_hands_its_value_over_whatever_is_on_the_stack() {
     let (a, b, cell) = (Local::new(|| 1), Local::new(|| 2), LocalCell::new(|| 5));
     a.with(|_| {
         b.with(|_| {
-            assert_eq!(cell.take(), Ok(None));
-            assert_eq!(cell.replace(6), Ok(None));
-            assert_eq!(cell.replace(7), Ok(Some(6)));
-            assert_eq!(cell.take(), Ok(Some(7)));
+            assert_eq!(cell.take(), None);
+            assert_eq!(cell.replace(6), None);
+            assert_eq!(cell.replace(7), Some(6));
+            assert_eq!(cell.take(), Some(7));
             assert_eq!(cell.with_borrow(|n| *n), 5);
         });
     });
@@ -1085,8 +1085,9 @@ fn defaults_show_where_a_thread_has_set_nothing() {
     assert_eq!(dict.get("x").as_deref(), Some(&2));
     assert_eq!(dict.remove("x").as_deref(), Some(&2));
     assert_eq!(dict.get("x").as_deref(), Some(&3));
-    dict.remove_default("x");
+    assert_eq!(dict.remove_default("x").as_deref(), Some(&3));
     assert!(!dict.contains("x"));
+    dict.clear();
     assert_eq!(dict.len(), 1);
 }
 
@@ -1117,7 +1118,10 @@ fn a_dictionary_can_be_asked_while_its_thread_ends() {
             assert_eq!(dict.snapshot().len(), usize::from(own.is_some()));
             assert_eq!(dict.get("default").as_deref(), Some(&1));
             let set = dict.try_set("own", 3);
-            assert!(matches!(set, Ok(_) | Err(LocalError::Destroyed)));
+            assert!(matches!(
+                set,
+                Ok(_) | Err((LocalError::Destroyed, "own", 3))
+            ));
             assert_eq!(dict.remove("own").is_some(), set.is_ok());
             SEEN.lock().unwrap().push((own, set.is_ok()));
         }
@@ -1152,7 +1156,8 @@ fn a_key_that_uses_its_dictionary_is_told_so() {
         fn eq(&self, _: &Self) -> bool {
             DICT.with_borrow(|dict| {
                 if let Some(dict) = dict {
-                    assert_eq!(dict.try_set(Self, 7), Err(LocalError::Reentrant));
+                    let refused = dict.try_set(Self, 7);
+                    assert!(matches!(refused, Err((LocalError::Reentrant, Self, 7))));
                 }
             });
             true
@@ -1195,5 +1200,7 @@ fn what_a_dictionary_drops_may_use_it() {
     dict.set(noisy(1), noisy(2));
     drop(dict.set(noisy(1), noisy(3)));
     drop(dict.remove(&noisy(1)));
+    dict.set(noisy(4), noisy(5));
+    dict.clear();
     assert!(dict.keys().is_empty());
 }

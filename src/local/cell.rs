@@ -2,9 +2,10 @@
 
 use std::cell::RefCell;
 use std::convert::Infallible;
+use std::fmt;
+use std::mem;
 use std::sync::Arc;
 
-use super::storage::refuse;
 use super::{Local, LocalError};
 
 /// A value for each thread that uses it, to which that thread has `&mut` access.
@@ -13,8 +14,10 @@ use super::{Local, LocalError};
 /// threads don't see the values. What they leave behind goes to [`on_thread_exit`](Self::on_thread_exit) and
 /// [`retire`](Self::retire).
 ///
-/// A value that is borrowed already, by a closure further up the stack, is answered by [`LocalError::Reentrant`]; only
-/// [`with_borrow`](Self::with_borrow) and [`with_borrow_mut`](Self::with_borrow_mut) panic.
+/// When a closure further up the stack has borrowed the value already, in a way that excludes another use of it, the
+/// `try_…` functions answer [`LocalError::Reentrant`], and the others panic.
+///
+/// There is no `total` as [`Local`] has it: others don't see a value before its thread ends.
 ///
 /// # Examples
 ///
@@ -25,10 +28,9 @@ use super::{Local, LocalError};
 /// words.with_borrow_mut(|words| words.push("alpha"));
 /// assert_eq!(words.with_borrow(Vec::len), 1);
 /// ```
-#[derive(Debug)]
-pub struct LocalCell<T: Send + 'static, A = (), E = Infallible>(Local<Shell<T>, A, E>);
+pub struct LocalCell<T, A = (), E = Infallible>(Local<Shell<T>, A, E>);
 
-/// Invariant: `None` only while nobody looks, on its way out.
+/// Invariant: `None` only on its way out, when `try_take` has emptied it.
 type Shell<T> = RefCell<Option<T>>;
 
 impl<T: Send + 'static> LocalCell<T> {
@@ -44,6 +46,20 @@ impl<T: Send + 'static> LocalCell<T> {
     /// ```
     pub fn new(init: impl Fn() -> T + Send + Sync + 'static) -> Self {
         Self::try_new(move || Ok(init()))
+    }
+}
+
+impl<T: Default + Send + 'static> Default for LocalCell<T> {
+    fn default() -> Self {
+        Self::new(T::default)
+    }
+}
+
+impl<T, A, E> fmt::Debug for LocalCell<T, A, E> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LocalCell")
+            .field("len", &self.len())
+            .finish_non_exhaustive()
     }
 }
 
@@ -109,7 +125,7 @@ impl<T: Send + 'static, A> LocalCell<T, A> {
     pub fn with_borrow<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         match self.try_with_borrow(f) {
             Ok(result) => result,
-            Err(error) => refuse(error),
+            Err(error) => error.panic(),
         }
     }
 
@@ -126,14 +142,14 @@ impl<T: Send + 'static, A> LocalCell<T, A> {
     ///
     /// let number = LocalCell::new(|| 5);
     /// number.with_borrow_mut(|number| *number += 1);
-    /// assert_eq!(number.get(), Ok(Some(6)));
+    /// assert_eq!(number.get(), Some(6));
     /// ```
     #[inline]
     #[track_caller]
     pub fn with_borrow_mut<R>(&self, f: impl FnOnce(&mut T) -> R) -> R {
         match self.try_with_borrow_mut(f) {
             Ok(result) => result,
-            Err(error) => refuse(error),
+            Err(error) => error.panic(),
         }
     }
 
@@ -155,9 +171,93 @@ impl<T: Send + 'static, A> LocalCell<T, A> {
     pub fn eager(self) -> Self {
         Self(self.0.eager())
     }
+
+    /// As [`try_get`](Self::try_get).
+    ///
+    /// # Panics
+    ///
+    /// Where that fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// assert_eq!(LocalCell::new(|| 5).eager().get(), Some(5));
+    /// ```
+    #[track_caller]
+    pub fn get(&self) -> Option<T>
+    where
+        T: Clone,
+    {
+        match self.try_get() {
+            Ok(value) => value,
+            Err(error) => error.panic(),
+        }
+    }
+
+    /// As [`try_take`](Self::try_take).
+    ///
+    /// # Panics
+    ///
+    /// Where that fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// assert_eq!(LocalCell::new(|| 5).eager().take(), Some(5));
+    /// ```
+    #[track_caller]
+    pub fn take(&self) -> Option<T> {
+        match self.try_take() {
+            Ok(value) => value,
+            Err(error) => error.panic(),
+        }
+    }
+
+    /// As [`try_replace`](Self::try_replace).
+    ///
+    /// # Panics
+    ///
+    /// Where that fails.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// assert_eq!(LocalCell::new(|| 5).eager().replace(6), Some(5));
+    /// ```
+    #[track_caller]
+    pub fn replace(&self, value: T) -> Option<T> {
+        match self.try_replace(value) {
+            Ok(old) => old,
+            Err((error, _)) => error.panic(),
+        }
+    }
 }
 
 impl<T: Send + 'static, A, E> LocalCell<T, A, E> {
+    /// As [`eager`](LocalCell::eager), for an initialiser that may fail.
+    ///
+    /// # Errors
+    ///
+    /// As [`try_with_borrow`](Self::try_with_borrow).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalCell;
+    ///
+    /// let port = LocalCell::try_new(|| "x".parse::<u16>());
+    /// assert!(port.try_eager().is_err());
+    /// ```
+    pub fn try_eager(self) -> Result<Self, LocalError<E>> {
+        self.0.try_eager().map(Self)
+    }
+
     /// Has `f` called with each value whose thread ends: see [`Local::on_thread_exit`]. The value is borrowed
     /// meanwhile.
     ///
@@ -243,25 +343,26 @@ impl<T: Send + 'static, A, E> LocalCell<T, A, E> {
     /// use hapax::local::LocalCell;
     ///
     /// let number = LocalCell::new(|| 5);
-    /// assert_eq!(number.get(), Ok(None));
+    /// assert_eq!(number.try_get(), Ok(None));
     /// number.with_borrow(|_| ());
-    /// assert_eq!(number.get(), Ok(Some(5)));
+    /// assert_eq!(number.try_get(), Ok(Some(5)));
     /// ```
-    pub fn get(&self) -> Result<Option<T>, LocalError<E>>
+    pub fn try_get(&self) -> Result<Option<T>, LocalError<E>>
     where
         T: Clone,
     {
-        match self.0.get() {
-            Some(_) => self.try_with_borrow(T::clone).map(Some),
-            None => Ok(None),
-        }
+        let clone = self.0.with_present(|shell| match shell.try_borrow() {
+            Ok(value) => Ok(value.clone()),
+            Err(_) => Err(LocalError::Reentrant),
+        });
+        clone.unwrap_or(Ok(None))
     }
 
     /// Takes the calling thread's value away, if it has one. The next use makes another one.
     ///
     /// # Errors
     ///
-    /// [`LocalError::Reentrant`] if a closure further up the stack sees the value.
+    /// [`LocalError::Reentrant`] if a closure further up the stack has borrowed the value.
     ///
     /// # Examples
     ///
@@ -269,19 +370,18 @@ impl<T: Send + 'static, A, E> LocalCell<T, A, E> {
     /// use hapax::local::LocalCell;
     ///
     /// let words = LocalCell::new(|| vec!["alpha"]).eager();
-    /// assert_eq!(words.take(), Ok(Some(vec!["alpha"])));
-    /// assert_eq!(words.take(), Ok(None));
+    /// assert_eq!(words.try_take(), Ok(Some(vec!["alpha"])));
+    /// assert_eq!(words.try_take(), Ok(None));
     /// ```
-    pub fn take(&self) -> Result<Option<T>, LocalError<E>> {
-        let Some(shell) = self.0.get() else {
-            return Ok(None);
-        };
-        let value = shell
-            .try_borrow_mut()
-            .map_err(|_| LocalError::Reentrant)?
-            .take();
-        drop(self.0.take());
-        Ok(value)
+    pub fn try_take(&self) -> Result<Option<T>, LocalError<E>> {
+        let taken = self.0.with_present(|shell| match shell.try_borrow_mut() {
+            Ok(mut value) => Ok(value.take()),
+            Err(_) => Err(LocalError::Reentrant),
+        });
+        if let Some(Ok(_)) = taken {
+            drop(self.0.take());
+        }
+        taken.unwrap_or(Ok(None))
     }
 
     /// Gives the calling thread a value, without the initialiser, and returns the one that it had.
@@ -289,7 +389,8 @@ impl<T: Send + 'static, A, E> LocalCell<T, A, E> {
     /// # Errors
     ///
     /// Hands the value back: with [`LocalError::Destroyed`] if the thread is ending, and its values were dropped; with
-    /// [`LocalError::Reentrant`] if the initialiser calls this, or a closure further up the stack sees the old value.
+    /// [`LocalError::Reentrant`] if the initialiser calls this, or a closure further up the stack has borrowed the old
+    /// value.
     ///
     /// # Examples
     ///
@@ -297,24 +398,28 @@ impl<T: Send + 'static, A, E> LocalCell<T, A, E> {
     /// use hapax::local::LocalCell;
     ///
     /// let number = LocalCell::new(|| 5);
-    /// assert_eq!(number.replace(6), Ok(None));
-    /// assert_eq!(number.replace(7), Ok(Some(6)));
+    /// assert_eq!(number.try_replace(6), Ok(None));
+    /// number.with_borrow(|_| assert_eq!(number.try_replace(7).unwrap_err().1, 7));
     /// ```
-    pub fn replace(&self, value: T) -> Result<Option<T>, (LocalError<E>, T)> {
-        let Some(shell) = self.0.get() else {
-            return match self.0.try_replace(RefCell::new(Some(value))) {
-                Ok(_) => Ok(None),
-                Err((error, shell)) => {
-                    Err((error, shell.into_inner().expect("we have put it there")))
-                }
-            };
+    pub fn try_replace(&self, value: T) -> Result<Option<T>, (LocalError<E>, T)> {
+        let mut new = Some(value);
+        let old = self.0.with_present(|shell| match shell.try_borrow_mut() {
+            Ok(mut value) => Ok(mem::replace(&mut *value, new.take())),
+            Err(_) => Err(LocalError::Reentrant),
+        });
+        let refused = match old {
+            Some(Ok(old)) => return Ok(old),
+            Some(Err(error)) => (error, new),
+            None => match self.0.try_replace(RefCell::new(new)) {
+                Ok(_) => return Ok(None),
+                Err((error, shell)) => (error, shell.into_inner()),
+            },
         };
-        match shell.try_borrow_mut() {
-            Ok(mut old) => Ok(old.replace(value)),
-            Err(_) => Err((LocalError::Reentrant, value)),
-        }
+        Err((refused.0, refused.1.expect("it was not stored")))
     }
+}
 
+impl<T, A, E> LocalCell<T, A, E> {
     /// How many threads have a value.
     ///
     /// # Examples

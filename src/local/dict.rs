@@ -9,7 +9,6 @@ use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 
-use super::storage::refuse;
 use super::{LocalCell, LocalError};
 
 type Dict<K, V> = HashMap<K, Arc<V>>;
@@ -39,11 +38,7 @@ type Dict<K, V> = HashMap<K, Arc<V>>;
 /// });
 /// assert_eq!(request.get("user").as_deref(), Some(&"alice"));
 /// ```
-pub struct LocalDict<K, V>
-where
-    K: Eq + Hash + Send + 'static,
-    V: Send + Sync + 'static,
-{
+pub struct LocalDict<K, V> {
     dicts: LocalCell<Dict<K, V>>,
     defaults: ArcSwap<Dict<K, V>>,
 }
@@ -112,7 +107,7 @@ where
     pub fn set(&self, key: K, value: V) -> Option<Arc<V>> {
         match self.try_set(key, value) {
             Ok(old) => old,
-            Err(error) => refuse(error),
+            Err((error, ..)) => error.panic(),
         }
     }
 
@@ -120,8 +115,8 @@ where
     ///
     /// # Errors
     ///
-    /// [`LocalError::Destroyed`] if the thread is ending, and its dictionary was dropped; [`LocalError::Reentrant`]
-    /// from the initialiser, and from the `Hash`, `Eq` or `Clone` of a key. Key and value are dropped.
+    /// Hands key and value back: with [`LocalError::Destroyed`] if the thread is ending, and its dictionary was dropped;
+    /// with [`LocalError::Reentrant`] from the initialiser, and from the `Hash`, `Eq` or `Clone` of a key.
     ///
     /// # Examples
     ///
@@ -130,17 +125,23 @@ where
     ///
     /// assert_eq!(LocalDict::new().try_set("x", 5), Ok(None));
     /// ```
-    pub fn try_set(&self, key: K, value: V) -> Result<Option<Arc<V>>, LocalError> {
-        let value = Arc::new(value);
+    pub fn try_set(&self, key: K, value: V) -> Result<Option<Arc<V>>, (LocalError, K, V)> {
+        let mut pair = Some((key, value));
         let set = self.dicts.try_with_borrow_mut(|dict| {
+            let (key, value) = pair.take()?;
+            let value = Arc::new(value);
             if let Some(at) = dict.get_mut(&key) {
                 // The second key is dropped outside.
-                return (Some(mem::replace(at, value)), Some(key));
+                return Some((mem::replace(at, value), key));
             }
             dict.insert(key, value);
-            (None, None)
+            None
         });
-        set.map(|(old, _)| old)
+        match (set, pair) {
+            (Ok(old), _) => Ok(old.map(|(value, _)| value)),
+            (Err(error), Some((key, value))) => Err((error, key, value)),
+            (Err(_), None) => unreachable!("the pair is taken where nothing fails any more"),
+        }
     }
 
     /// What the calling thread has set, or else the default.
@@ -162,7 +163,7 @@ where
         Q: Eq + Hash + ?Sized,
     {
         let own = self.own(|dict| dict.get(key).cloned());
-        own.flatten().or_else(|| self.default(key))
+        own.flatten().or_else(|| self.get_default(key))
     }
 
     /// Whether [`get`](Self::get) finds something.
@@ -209,10 +210,31 @@ where
             .dicts
             .try_with_borrow_mut(|dict| dict.remove_entry(key))
         {
-            Err(error @ LocalError::Reentrant) => refuse(error),
+            Err(error @ LocalError::Reentrant) => error.panic(),
             answer => answer.ok().flatten(),
         };
         removed.map(|(_, value)| value)
+    }
+
+    /// Removes all that the calling thread has set, as at the end of a request. Its initialiser doesn't run again.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// let dict = LocalDict::new();
+    /// dict.set("x", 5);
+    /// dict.clear();
+    /// assert_eq!(dict.get("x"), None);
+    /// ```
+    #[track_caller]
+    pub fn clear(&self) {
+        // Keys and values are dropped outside.
+        match self.dicts.try_with_borrow_mut(mem::take) {
+            Err(error @ LocalError::Reentrant) => error.panic(),
+            answer => drop(answer),
+        }
     }
 
     /// The keys that the calling thread has set, in no order.
@@ -258,34 +280,6 @@ where
         self.own(Dict::clone).unwrap_or_default()
     }
 
-    /// How many threads have a dictionary, perhaps an empty one.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use hapax::local::LocalDict;
-    ///
-    /// let dict = LocalDict::new();
-    /// dict.set("x", 5);
-    /// assert_eq!(dict.len(), 1);
-    /// ```
-    pub fn len(&self) -> usize {
-        self.dicts.len()
-    }
-
-    /// Whether no thread has a dictionary.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use hapax::local::LocalDict;
-    ///
-    /// assert!(LocalDict::<&str, u32>::new().is_empty());
-    /// ```
-    pub fn is_empty(&self) -> bool {
-        self.dicts.is_empty()
-    }
-
     /// What threads see that haven't set the key: an attribute of the class, in Python.
     ///
     /// # Examples
@@ -296,9 +290,9 @@ where
     /// let dict = LocalDict::new();
     /// dict.set_default("x", 5);
     /// dict.set("x", 6);
-    /// assert_eq!(dict.default("x").as_deref(), Some(&5));
+    /// assert_eq!(dict.get_default("x").as_deref(), Some(&5));
     /// ```
-    pub fn default<Q>(&self, key: &Q) -> Option<Arc<V>>
+    pub fn get_default<Q>(&self, key: &Q) -> Option<Arc<V>>
     where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
@@ -330,7 +324,7 @@ where
         });
     }
 
-    /// Removes a default.
+    /// Removes a default, and returns it.
     ///
     /// # Examples
     ///
@@ -339,28 +333,59 @@ where
     ///
     /// let dict = LocalDict::new();
     /// dict.set_default("x", 5);
-    /// dict.remove_default("x");
+    /// assert_eq!(dict.remove_default("x").as_deref(), Some(&5));
     /// assert_eq!(dict.get("x"), None);
     /// ```
-    pub fn remove_default<Q>(&self, key: &Q)
+    pub fn remove_default<Q>(&self, key: &Q) -> Option<Arc<V>>
     where
         K: Borrow<Q> + Clone,
         Q: Eq + Hash + ?Sized,
     {
-        self.defaults.rcu(|defaults| {
+        let before = self.defaults.rcu(|defaults| {
             let mut defaults = Dict::clone(defaults);
             defaults.remove(key);
             defaults
         });
+        before.get(key).cloned()
     }
 
     /// The calling thread's dictionary, or `None` if it was dropped with the thread.
     #[track_caller]
     fn own<R>(&self, f: impl FnOnce(&Dict<K, V>) -> R) -> Option<R> {
         match self.dicts.try_with_borrow(f) {
-            Err(error @ LocalError::Reentrant) => refuse(error),
+            Err(error @ LocalError::Reentrant) => error.panic(),
             answer => answer.ok(),
         }
+    }
+}
+
+impl<K, V> LocalDict<K, V> {
+    /// How many threads have a dictionary, perhaps an empty one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// let dict = LocalDict::new();
+    /// dict.set("x", 5);
+    /// assert_eq!(dict.len(), 1);
+    /// ```
+    pub fn len(&self) -> usize {
+        self.dicts.len()
+    }
+
+    /// Whether no thread has a dictionary.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// assert!(LocalDict::<&str, u32>::new().is_empty());
+    /// ```
+    pub fn is_empty(&self) -> bool {
+        self.dicts.is_empty()
     }
 }
 
@@ -374,11 +399,7 @@ where
     }
 }
 
-impl<K, V> fmt::Debug for LocalDict<K, V>
-where
-    K: Eq + Hash + Send + 'static,
-    V: Send + Sync + 'static,
-{
+impl<K, V> fmt::Debug for LocalDict<K, V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("LocalDict")
             .field("len", &self.len())

@@ -11,7 +11,7 @@ use std::collections::BinaryHeap;
 use crate::table::primitive::{Mutex, global, lock};
 
 /// What a local is known by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy)]
 pub(super) struct Key {
     /// Never 0, below 2^63, and never used again.
     pub(super) id: u64,
@@ -19,7 +19,6 @@ pub(super) struct Key {
     pub(super) index: usize,
 }
 
-#[derive(Debug)]
 struct Registry {
     last_id: u64,
     /// Indices below this one were handed out.

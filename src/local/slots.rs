@@ -6,28 +6,24 @@
 //!
 //! A slot points to a value that it doesn't own. `Values` owns it, and gives it up in three cases only:
 //!
-//! - the thread takes it away or replaces it: the slot is changed with it. If a closure of `with` is still looking
-//!   at it further up the stack, the value is *kept* until that has returned;
-//! - the thread ends: the slot is cleared before;
+//! - the thread takes it away or replaces it: the slot is changed with it. If a closure of `with` is using it further
+//!   up the stack, the value is *kept* until that has returned;
+//! - the thread ends: the slot is cleared before the value is dropped;
 //! - the local is dropped: then nobody is inside of its methods, and nobody asks for its id again.
 //!
-//! # The end of a thread
-//!
-//! Each thread has a *sentinel*, a handle of this crate's own on the thread's number, which nobody else holds. It is
-//! dropped with the thread-locals. The locals hang their callbacks on it, as CPython hangs its weak references on
-//! the sentinel of a thread state. What is here besides has no destructor, so that values can be looked up until the
-//! very callback that drops them.
+//! Nothing here has a destructor, so that values can be looked up while thread-locals are destroyed, until the very
+//! callback that drops them. The table itself goes with the thread's sentinel.
 
 use std::any::Any;
-use std::cell::{Cell, OnceCell, RefCell};
+use std::cell::{Cell, RefCell};
 use std::mem::{self, ManuallyDrop};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 
 use super::key::Key;
+use super::{LocalError, sentinel};
 use crate::table::FirstPanic;
-use crate::table::primitive::{global, local, thread_number};
-use crate::{Interned, Interner, WeakInterned};
+use crate::table::primitive::local;
 
 /// Where a thread's value of one local lies.
 struct Slot {
@@ -56,18 +52,19 @@ struct Thread {
     /// Invariant: null, or a boxed slice of `len` slots, which belongs to this thread.
     slots: Cell<*mut Slot>,
     len: Cell<usize>,
-    /// Whose value a closure of `with` is looking at: an id, `SEVERAL`, or 0 for nobody's.
-    visited: Cell<u64>,
+    /// Whose value a closure of `with` is using: an id, `SEVERAL`, or 0 for nobody's.
+    in_use: Cell<u64>,
     /// Values in `KEPT`.
     keeps: Cell<u64>,
 }
 
-// Both without a destructor, so that they work while thread-locals are destroyed.
+// Both without a destructor, so that they work while thread-locals are destroyed. Under shuttle they don't: hence
+// `try_with`.
 local! {
     static THREAD: Thread = Thread {
         slots: Cell::new(ptr::null_mut()),
         len: Cell::new(0),
-        visited: Cell::new(0),
+        in_use: Cell::new(0),
         keeps: Cell::new(0),
     }
 }
@@ -95,7 +92,7 @@ impl Thread {
             .set(Box::into_raw(slots.into_boxed_slice()).cast());
     }
 
-    /// The table, which leaves none behind.
+    /// Takes the table away: the thread has none then.
     fn take_slots(&self) -> Box<[Slot]> {
         let (slots, len) = (self.slots.replace(ptr::null_mut()), self.len.replace(0));
         if slots.is_null() {
@@ -138,19 +135,19 @@ fn with_slot(key: Key, f: impl FnOnce(&Slot)) {
     let _ = THREAD.try_with(|thread| thread.slot(key).map(f));
 }
 
-/// A closure of `with` is looking at the calling thread's value.
-pub(super) struct Visit {
-    /// Who was visited before.
+/// A closure of `with` is using the calling thread's value.
+pub(super) struct InUse {
+    /// Whose values are in use further up the stack.
     outer: u64,
 }
 
-impl Visit {
+impl InUse {
     #[inline]
     pub(super) fn begin(key: Key) -> Self {
         let outer = THREAD.try_with(|thread| {
-            let outer = thread.visited.get();
+            let outer = thread.in_use.get();
             if outer == 0 {
-                thread.visited.set(key.id);
+                thread.in_use.set(key.id);
             } else {
                 Self::begin_inner(thread, key);
             }
@@ -164,29 +161,29 @@ impl Visit {
     #[cold]
     #[inline(never)]
     fn begin_inner(thread: &Thread, key: Key) {
-        if thread.visited.get() != key.id {
-            thread.visited.set(SEVERAL);
+        if thread.in_use.get() != key.id {
+            thread.in_use.set(SEVERAL);
         }
     }
 
     #[cold]
     #[inline(never)]
     fn end_slow(outer: u64) {
-        let _ = THREAD.try_with(|thread| thread.visited.set(outer));
+        let _ = THREAD.try_with(|thread| thread.in_use.set(outer));
         if outer == 0 {
             drop_kept();
         }
     }
 }
 
-impl Drop for Visit {
+impl Drop for InUse {
     #[inline]
     fn drop(&mut self) {
         let simple = THREAD.try_with(|thread| {
             let simple = self.outer | thread.keeps.get() == 0;
             if simple {
-                // Not `outer` itself, so that a visit doesn't wait for what the one before it has stored.
-                thread.visited.set(0);
+                // Not `outer` itself, so that a use doesn't wait for what the one before it has stored.
+                thread.in_use.set(0);
             }
             simple
         });
@@ -196,10 +193,10 @@ impl Drop for Visit {
     }
 }
 
-/// Lets a value that its local has given up live on, if a closure of `with` may be looking at it.
-pub(super) fn keep_visited<T: 'static>(key: Key, value: &Arc<T>) {
-    let visited = THREAD.try_with(|thread| thread.visited.get()).unwrap_or(0);
-    if visited == key.id || visited == SEVERAL {
+/// Lets a value that its local has given up live on, if a closure of `with` may be using it.
+pub(super) fn keep_in_use<T: 'static>(key: Key, value: &Arc<T>) {
+    let in_use = THREAD.try_with(|thread| thread.in_use.get()).unwrap_or(0);
+    if in_use == key.id || in_use == SEVERAL {
         // Both are there: neither has a destructor.
         THREAD.with(|thread| thread.keeps.set(thread.keeps.get() + 1));
         KEPT.with(|kept| kept.borrow_mut().push(value.clone()));
@@ -222,18 +219,11 @@ fn drop_kept() {
 }
 
 /// The calling thread makes its value of a local. If this goes before the value is there, nothing is left behind.
-#[derive(Debug)]
 pub(super) struct Initialising(Key);
 
-/// Why the calling thread can't.
-pub(super) enum Refused {
-    Destroyed,
-    Reentrant,
-}
-
 impl Initialising {
-    pub(super) fn begin(key: Key) -> Result<Self, Refused> {
-        with_sentinel(|_| ()).ok_or(Refused::Destroyed)?;
+    pub(super) fn begin<E>(key: Key) -> Result<Self, LocalError<E>> {
+        sentinel::rely_on().ok_or(LocalError::Destroyed)?;
         THREAD
             .try_with(|thread| {
                 if thread.slot(key).is_none() {
@@ -241,12 +231,12 @@ impl Initialising {
                 }
                 let slot = thread.slot(key).expect("it has grown");
                 if slot.id.get() == key.id | INITIALISING {
-                    return Err(Refused::Reentrant);
+                    return Err(LocalError::Reentrant);
                 }
                 slot.id.set(key.id | INITIALISING);
                 Ok(Self(key))
             })
-            .unwrap_or(Err(Refused::Destroyed))
+            .unwrap_or(Err(LocalError::Destroyed))
     }
 
     pub(super) fn finish(self, value: NonNull<()>) {
@@ -255,42 +245,13 @@ impl Initialising {
     }
 }
 
+/// Gives the table up. The thread has no values any more.
+pub(super) fn end_thread() {
+    let _ = THREAD.try_with(|thread| drop(thread.take_slots()));
+}
+
 impl Drop for Initialising {
     fn drop(&mut self) {
         clear(self.0);
-    }
-}
-
-// Those whose sentinels are alive.
-global! { fn threads() -> Interner<u64> = Interner::new() }
-
-/// Ends with the thread.
-struct Lifetime {
-    sentinel: OnceCell<Interned<u64>>,
-}
-
-local! { static LIFETIME: Lifetime = Lifetime { sentinel: OnceCell::new() } }
-
-/// Calls `f` unless the thread's values were dropped.
-fn with_sentinel<R>(f: impl FnOnce(&Interned<u64>) -> R) -> Option<R> {
-    LIFETIME
-        .try_with(|lifetime| {
-            f(lifetime
-                .sentinel
-                .get_or_init(|| threads().intern(thread_number())))
-        })
-        .ok()
-}
-
-/// Registers what is to be done when the calling thread ends, on that thread. Dropping the answer cancels it.
-pub(super) fn at_thread_end(f: impl FnOnce() + Send + 'static) -> Option<WeakInterned<u64>> {
-    with_sentinel(|sentinel| Interned::downgrade_with(sentinel, f))
-}
-
-impl Drop for Lifetime {
-    fn drop(&mut self) {
-        // Runs the callbacks.
-        drop(self.sentinel.take());
-        let _ = THREAD.try_with(|thread| drop(thread.take_slots()));
     }
 }

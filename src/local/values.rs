@@ -5,7 +5,6 @@
 
 use std::any::Any;
 use std::collections::BTreeMap;
-use std::fmt;
 use std::iter;
 use std::mem;
 use std::ops::Bound::{Excluded, Included};
@@ -13,7 +12,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::key::Key;
-use super::slots;
+use super::{sentinel, slots};
 use crate::WeakInterned;
 use crate::table::FirstPanic;
 use crate::table::primitive::{Mutex, lock, thread_number};
@@ -45,16 +44,19 @@ struct Entry<T> {
     _at_thread_end: WeakInterned<u64>,
 }
 
+/// What dead threads have left. Its type is only known to `Local`, because `retire` may change it when there are values,
+/// whose callbacks know theirs by then.
 type Total = Arc<dyn Any + Send + Sync>;
 
-/// Merges values into a copy of the total.
+/// Merges values into one copy of the total.
 type Merge<T> =
     dyn Fn(&(dyn Any + Send + Sync), &mut dyn Iterator<Item = Held<T>>) -> Total + Send + Sync;
 
 type OnExit<T> = dyn Fn(&T) + Send + Sync;
 
 struct State<T> {
-    /// By the number of the thread, which no other one ever has.
+    /// By the number of the thread, which is never 0 and which no other one ever has; in order, so that `iter` can let
+    /// go of the lock between two values.
     by_thread: BTreeMap<u64, Entry<T>>,
     on_exit: Option<Arc<OnExit<T>>>,
     /// What the values of dead threads came to, and how it came to it.
@@ -64,18 +66,14 @@ struct State<T> {
 
 /// The values of one local.
 pub(super) struct Values<T> {
+    key: Key,
     state: Mutex<State<T>>,
 }
 
-impl<T> fmt::Debug for Values<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Values").finish_non_exhaustive()
-    }
-}
-
 impl<T: Send + 'static> Values<T> {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(key: Key) -> Self {
         Self {
+            key,
             state: Mutex::new(State {
                 by_thread: BTreeMap::new(),
                 on_exit: None,
@@ -110,13 +108,13 @@ impl<T: Send + 'static> Values<T> {
         drop(old);
     }
 
-    /// Gives the calling thread its first value. `None` if that is ending.
-    pub(super) fn insert(self: &Arc<Self>, key: Key, value: Arc<T>) -> Option<()> {
+    /// Gives the calling thread its first value. `None` if that is ending, and its values were dropped.
+    pub(super) fn insert(self: &Arc<Self>, value: Arc<T>) -> Option<()> {
         let thread = thread_number();
         let values = Arc::downgrade(self);
-        let at_thread_end = slots::at_thread_end(move || {
+        let at_thread_end = sentinel::at_thread_end(move || {
             if let Some(values) = values.upgrade() {
-                values.leave(thread, key);
+                values.leave(thread);
             }
         })?;
         let entry = Entry {
@@ -155,13 +153,8 @@ impl<T: Send + 'static> Values<T> {
         Some(entry?.value.0)
     }
 
-    /// How many threads have a value.
-    pub(super) fn len(&self) -> usize {
-        lock(&self.state).by_thread.len()
-    }
-
-    /// The values of all threads that have one now, one at a time: each as long as it is looked at, if its thread
-    /// hasn't ended before.
+    /// The values of all threads that have one now. One at a time, so that a value whose thread ends is held for one
+    /// step only.
     pub(super) fn iter(&self) -> impl Iterator<Item = Arc<T>>
     where
         T: Sync,
@@ -202,32 +195,14 @@ impl<T: Send + 'static> Values<T> {
         downcast::<A>(&*total).clone()
     }
 
-    /// Drops everything. The local itself goes.
-    pub(super) fn clear(&self) {
-        let mut state = lock(&self.state);
-        let values = mem::take(&mut state.by_thread);
-        let rest = (
-            state.on_exit.take(),
-            state.merge.take(),
-            mem::replace(&mut state.total, Arc::new(())),
-        );
-        drop(state);
-        let mut panics = FirstPanic::default();
-        for entry in values.into_values() {
-            panics.catch(|| drop(entry));
-        }
-        panics.catch(|| drop(rest));
-        panics.resume();
-    }
-
     /// The calling thread, which has that number, ends.
-    fn leave(&self, thread: u64, key: Key) {
+    fn leave(&self, thread: u64) {
         let mut panics = FirstPanic::default();
         panics.catch(|| self.tell_exit(thread));
-        panics.catch(|| self.retire(thread, key));
+        panics.catch(|| self.retire(thread));
         // If there was no merge, or it has panicked.
         let value = self.take_of(thread);
-        slots::clear(key);
+        slots::clear(self.key);
         panics.catch(|| drop(value));
         // They were reported, and there is nobody to pass them on to.
         panics.discard();
@@ -246,7 +221,7 @@ impl<T: Send + 'static> Values<T> {
     /// both finds it in one of them, and in one only.
     ///
     /// The total is replaced, never changed. If somebody else has replaced it meanwhile, we merge again.
-    fn retire(&self, thread: u64, key: Key) {
+    fn retire(&self, thread: u64) {
         loop {
             let state = lock(&self.state);
             let (Some(merge), Some(entry)) = (&state.merge, state.by_thread.get(&thread)) else {
@@ -266,12 +241,37 @@ impl<T: Send + 'static> Values<T> {
                 state.total = next;
                 let entry = state.by_thread.remove(&thread);
                 drop(state);
-                slots::clear(key);
+                slots::clear(self.key);
                 drop((entry, value, total));
                 return;
             }
             drop(state);
         }
+    }
+}
+
+impl<T> Values<T> {
+    /// How many threads have a value.
+    pub(super) fn len(&self) -> usize {
+        lock(&self.state).by_thread.len()
+    }
+
+    /// Drops everything. The local itself goes.
+    pub(super) fn clear(&self) {
+        let mut state = lock(&self.state);
+        let values = mem::take(&mut state.by_thread);
+        let rest = (
+            state.on_exit.take(),
+            state.merge.take(),
+            mem::replace(&mut state.total, Arc::new(())),
+        );
+        drop(state);
+        let mut panics = FirstPanic::default();
+        for entry in values.into_values() {
+            panics.catch(|| drop(entry));
+        }
+        panics.catch(|| drop(rest));
+        panics.resume();
     }
 }
 

@@ -9,19 +9,19 @@ use std::sync::Arc;
 
 use super::LocalError;
 use super::key::Key;
-use super::slots::{self, Initialising, Refused, Visit};
+use super::slots::{self, InUse, Initialising};
 use super::values::Values;
 
 /// A value for each thread that uses it, made by an initialiser on the thread's first use, as `threading.local` does
 /// in Python.
 ///
-/// It may lie anywhere: in a `static`, a field, an `Arc`. A thread's value is dropped when the thread ends, before its
+/// It may lie anywhere: in a field, an `Arc`, a `static` [`LazyLock`](std::sync::LazyLock). A thread's value is dropped when the thread ends, before its
 /// [`join`](std::thread::JoinHandle::join) returns; all values are dropped with the `Local`, at once, on the thread
 /// that drops it. No thread ever sees the value of another one, except through [`for_each`](Self::for_each),
 /// [`fold`](Self::fold) and [`total`](Self::total).
 ///
-/// `E` is what the initialiser may fail with, `A` what the values of dead threads come to: see
-/// [`retire`](Self::retire).
+/// `A` is what the values of dead threads come to, see [`retire`](Local::retire), and `E` what the initialiser may fail
+/// with: `Local<T>` for most, `Local<T, A>` with totals, `Local<T, (), E>` with errors.
 ///
 /// # User code
 ///
@@ -32,9 +32,9 @@ use super::values::Values;
 /// # Complexity
 ///
 /// [`with`](Self::with) on a value that is there reads three words of the thread's own and writes one, whatever the
-/// number of locals and threads is; nothing of that is shared. A thread's first use takes a lock for a moment, and so
-/// does everything that looks at several threads. Each thread that uses a local has a table of 16 bytes for each
-/// local that is alive at the same time.
+/// number of locals and threads is; nothing of that is shared. A thread's first use takes the local's lock for a moment,
+/// in O(log threads), and so do [`get`](Self::get), [`take`](Self::take), [`replace`](Self::replace), each step of a
+/// visit, and the end of the thread. A thread's table has 16 bytes for each local that is alive at the same time.
 ///
 /// # Examples
 ///
@@ -55,19 +55,19 @@ use super::values::Values;
 /// });
 /// assert_eq!(calls.with(Cell::get), 0);
 /// ```
-pub struct Local<T: Send + 'static, A = (), E = Infallible> {
+pub struct Local<T, A = (), E = Infallible> {
     owned: Owned<T>,
     init: Box<dyn Fn() -> Result<T, E> + Send + Sync>,
-    total: PhantomData<fn() -> A>,
+    _total: PhantomData<fn() -> A>,
 }
 
-/// What ends with the local.
-struct Owned<T: Send + 'static> {
+/// What ends with the local. Apart, so that `retire` can take the rest to pieces.
+struct Owned<T> {
     key: Key,
     values: Arc<Values<T>>,
 }
 
-impl<T: Send + 'static> Drop for Owned<T> {
+impl<T> Drop for Owned<T> {
     fn drop(&mut self) {
         self.key.give_back();
         self.values.clear();
@@ -99,6 +99,12 @@ impl<T: Send + 'static> Local<T> {
     }
 }
 
+impl<T: Default + Send + 'static> Default for Local<T> {
+    fn default() -> Self {
+        Self::new(T::default)
+    }
+}
+
 impl<T: Send + 'static, E> Local<T, (), E> {
     /// As [`Local::new`], with an initialiser that may fail: then nothing is left behind, and the next use tries
     /// again.
@@ -115,13 +121,12 @@ impl<T: Send + 'static, E> Local<T, (), E> {
     /// assert!(matches!(log.try_with(|_| ()), Err(LocalError::Init(_))));
     /// ```
     pub fn try_new(init: impl Fn() -> Result<T, E> + Send + Sync + 'static) -> Self {
+        let key = Key::take();
+        let values = Arc::new(Values::new(key));
         Self {
-            owned: Owned {
-                key: Key::take(),
-                values: Arc::new(Values::new()),
-            },
+            owned: Owned { key, values },
             init: Box::new(init),
-            total: PhantomData,
+            _total: PhantomData,
         }
     }
 
@@ -139,17 +144,21 @@ impl<T: Send + 'static, E> Local<T, (), E> {
     /// # Examples
     ///
     /// ```
-    /// use std::cell::Cell;
+    /// use std::sync::LazyLock;
+    /// use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
     /// use std::thread;
     ///
     /// use hapax::local::Local;
     ///
-    /// let words = Local::new(|| Cell::new(0)).retire(0, |total, words| *total += words.get());
-    /// thread::scope(|scope| {
-    ///     let worker = scope.spawn(|| words.with(|words| words.set(7)));
-    ///     worker.join().unwrap();
+    /// static WORDS: LazyLock<Local<AtomicU64, u64>> = LazyLock::new(|| {
+    ///     Local::new(AtomicU64::default).retire(0, |total, words| *total += words.load(Relaxed))
     /// });
-    /// assert_eq!(*words.retired(), 7);
+    ///
+    /// thread::spawn(|| WORDS.with(|words| words.fetch_add(7, Relaxed))).join().unwrap();
+    /// assert_eq!(*WORDS.retired(), 7);
+    ///
+    /// WORDS.with(|words| words.fetch_add(1, Relaxed));
+    /// assert_eq!((*WORDS.retired(), WORDS.total()), (7, 8));
     /// ```
     pub fn retire<A: Clone + Send + Sync + 'static>(
         self,
@@ -160,7 +169,7 @@ impl<T: Send + 'static, E> Local<T, (), E> {
         Local {
             owned: self.owned,
             init: self.init,
-            total: PhantomData,
+            _total: PhantomData,
         }
     }
 }
@@ -186,7 +195,7 @@ impl<T: Send + 'static, A> Local<T, A> {
     pub fn with<R>(&self, f: impl FnOnce(&T) -> R) -> R {
         match self.try_with(f) {
             Ok(result) => result,
-            Err(error) => refuse(error),
+            Err(error) => error.panic(),
         }
     }
 
@@ -276,31 +285,40 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
             Some(value) => value,
             None => self.init_slow()?,
         };
-        let _visit = Visit::begin(self.owned.key);
-        // SAFETY: a slot with our id leads to a value in `self.owned.values`, which is of type `T`. It stays there, or is
-        // kept for the visit, until this thread ends or the local is dropped, and we borrow that.
-        Ok(f(unsafe { value.cast::<T>().as_ref() }))
+        // SAFETY: it is the one of our key.
+        Ok(unsafe { self.use_value(value, f) })
+    }
+
+    /// As `with`, if the calling thread has a value.
+    pub(super) fn with_present<R>(&self, f: impl FnOnce(&T) -> R) -> Option<R> {
+        let value = slots::find(self.owned.key)?;
+        // SAFETY: it is the one of our key.
+        Some(unsafe { self.use_value(value, f) })
+    }
+
+    /// # Safety
+    ///
+    /// The slot of our key leads to the value.
+    #[inline]
+    unsafe fn use_value<R>(&self, value: NonNull<()>, f: impl FnOnce(&T) -> R) -> R {
+        let _in_use = InUse::begin(self.owned.key);
+        // SAFETY: a slot with our id leads to a value in `values`, which is of type `T`. It stays there, or is kept
+        // because it is in use, until this thread ends or the local is dropped, and we borrow that.
+        f(unsafe { value.cast::<T>().as_ref() })
     }
 
     /// Makes the calling thread's value.
     #[cold]
     fn init_slow(&self) -> Result<NonNull<()>, LocalError<E>> {
-        let initialising = self.initialising()?;
+        let initialising = Initialising::begin(self.owned.key)?;
         let value = (self.init)().map_err(LocalError::Init)?;
         self.insert(initialising, Arc::new(value))
             .ok_or(LocalError::Destroyed)
     }
 
-    fn initialising(&self) -> Result<Initialising, LocalError<E>> {
-        Initialising::begin(self.owned.key).map_err(|refused| match refused {
-            Refused::Destroyed => LocalError::Destroyed,
-            Refused::Reentrant => LocalError::Reentrant,
-        })
-    }
-
     fn insert(&self, initialising: Initialising, value: Arc<T>) -> Option<NonNull<()>> {
         let at = address(&value);
-        self.owned.values.insert(self.owned.key, value)?;
+        self.owned.values.insert(value)?;
         initialising.finish(at);
         Some(at)
     }
@@ -326,9 +344,10 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
 
     /// Takes the calling thread's value away, if it has one. The next use makes another one.
     ///
-    /// [`Arc::into_inner`] makes it the caller's own, unless somebody is looking at it: another thread in
+    /// [`Arc::into_inner`] makes it the caller's own, unless somebody is using it: another thread in
     /// [`for_each`](Self::for_each), or a closure of [`with`](Self::with) further up the stack, for which the value is
-    /// kept until it has returned. (Inside of closures for several locals it is kept in any case.)
+    /// kept until it has returned. (Within closures of two or more locals any value that is taken is kept: the thread
+    /// knows only that they are several.)
     ///
     /// # Examples
     ///
@@ -346,7 +365,7 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
         slots::find(self.owned.key)?;
         let value = self.owned.values.take()?;
         slots::clear(self.owned.key);
-        slots::keep_visited(self.owned.key, &value);
+        slots::keep_in_use(self.owned.key, &value);
         Some(value)
     }
 
@@ -369,7 +388,7 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
     /// ```
     pub fn try_replace(&self, value: T) -> Result<Option<Arc<T>>, (LocalError<E>, T)> {
         if slots::find(self.owned.key).is_none() {
-            return match self.initialising() {
+            return match Initialising::begin(self.owned.key) {
                 Ok(initialising) => {
                     let inserted = self.insert(initialising, Arc::new(value));
                     debug_assert!(inserted.is_some(), "`initialising` has looked");
@@ -384,7 +403,7 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
             unreachable!("a slot leads to a value of ours");
         };
         slots::set(self.owned.key, at);
-        slots::keep_visited(self.owned.key, &old);
+        slots::keep_in_use(self.owned.key, &old);
         Ok(Some(old))
     }
 
@@ -407,7 +426,7 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
     pub fn replace(&self, value: T) -> Option<Arc<T>> {
         match self.try_replace(value) {
             Ok(old) => old,
-            Err((error, _)) => refuse(error),
+            Err((error, _)) => error.panic(),
         }
     }
 
@@ -452,7 +471,9 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
             .iter()
             .fold(initial, |folded, value| f(folded, &value))
     }
+}
 
+impl<T, A, E> Local<T, A, E> {
     /// How many threads have a value.
     ///
     /// # Examples
@@ -497,6 +518,7 @@ impl<T: Send + 'static, A: Clone + Send + Sync + 'static, E> Local<T, A, E> {
     }
 
     /// What the values of all threads come to, living and dead, each counted once: see [`retire`](Local::retire).
+    /// Without that it is `()`.
     ///
     /// It holds all present values until they are merged. Those whose threads end meanwhile are dropped here.
     ///
@@ -522,13 +544,7 @@ fn address<T>(value: &Arc<T>) -> NonNull<()> {
     NonNull::new(Arc::as_ptr(value).cast_mut().cast()).expect("it points to a value")
 }
 
-#[cold]
-#[track_caller]
-pub(super) fn refuse<E>(error: LocalError<E>) -> ! {
-    panic!("no value of a `Local`: {error}");
-}
-
-impl<T: Send + 'static, A, E> fmt::Debug for Local<T, A, E> {
+impl<T, A, E> fmt::Debug for Local<T, A, E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Local")
             .field("len", &self.len())
