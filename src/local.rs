@@ -106,17 +106,20 @@
 //!
 //! 1. A thread's values are dropped when that thread ends, on that thread, before its
 //!    [`join`](std::thread::JoinHandle::join) returns. (`std::thread::scope` itself returns when the closures of its
-//!    threads have: join those whose ends matter.) When the main thread ends the process does, and whether its values
+//!    threads have: join those whose ends matter.) Who holds an `Arc` on a value, from [`Local::get`] or
+//!    [`Local::take`], or visits it, drops it last. When the main thread ends the process does, and whether its values
 //!    are dropped is up to the platform: [`Local::take`] drops them surely.
-//! 2. Dropping a local drops the values of all threads at once, on the dropping thread. What a thread that is just
-//!    ending has begun to drop, that thread drops.
+//! 2. Dropping a local drops the values of all threads at once, on the dropping thread, those aside on which somebody
+//!    holds an `Arc`. What a thread that is just ending has begun to drop, that thread drops.
 //! 3. Threads are told apart by numbers that are never used again: no thread sees a value of one before it.
 //! 4. An initialiser that fails or panics leaves nothing behind, and the next use calls it again. One that uses its
 //!    own local gets [`LocalError::Reentrant`].
 //! 5. While a thread's thread-locals are destroyed its values can be used until they are dropped themselves, also by
-//!    the destructors of each other; after that the `try_…` functions answer [`LocalError::Destroyed`].
-//! 6. No user code runs under a lock. The end of a thread never waits for user code of others: a value that is being
-//!    visited then is dropped by its visitor, as soon as that has returned from it.
+//!    the destructors of each other; after that the `try_…` functions answer [`LocalError::Destroyed`]. None is made
+//!    then.
+//! 6. No user code runs under a lock, the global allocator aside. The end of a thread never waits for user code of
+//!    others: a value that is being visited then is dropped by its visitor, as soon as that has returned from it; and
+//!    of threads that merge at the same time one always gets on, see [`Local::retire`].
 //! 7. A value that holds its local weakly, or the local of another value, keeps nothing alive for longer.
 //!
 //! # How it works
@@ -135,6 +138,7 @@
 mod cell;
 mod dict;
 mod error;
+mod in_use;
 mod key;
 mod per_thread;
 mod sentinel;

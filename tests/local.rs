@@ -752,19 +752,30 @@ fn closures_of_several_locals_keep_what_each_looks_at() {
         let census = census.clone();
         Local::new(move || Counted::new(0, &census))
     };
-    let (a, b) = (new(), new());
+    let (a, b, c) = (new(), new(), new());
     a.with(|first| {
-        // Nobody looks at b's.
-        b.with(|_| ());
-        assert!(Arc::into_inner(b.take().unwrap()).is_some());
         b.with(|second| {
             drop((a.take(), b.take()));
             first.assert_alive();
             second.assert_alive();
+            b.with(|third| {
+                drop((a.replace(Counted::new(0, &census)), b.take()));
+                third.assert_alive();
+            });
+            // The third is used no more, but its local is.
+            assert_eq!(census.died(), 0);
+            // Nobody uses what c has.
+            for _ in 0..10 {
+                drop(c.replace(Counted::new(0, &census)));
+            }
+            assert_eq!((census.died(), c.len()), (9, 1));
         });
-        assert_eq!(census.died(), 1);
+        assert_eq!(census.died(), 11);
+        first.assert_alive();
     });
-    assert_eq!((census.made(), census.died()), (3, 3));
+    assert_eq!(census.died(), 12);
+    drop((a, b, c));
+    assert_eq!(census.live(), 0);
 }
 
 #[test]
@@ -910,6 +921,54 @@ fn no_count_is_lost_when_threads_end() {
     assert_eq!((hits.total(), hits.len()), (THREADS as u64 * 3, 0));
 }
 
+/// One that replaces the value under itself.
+#[test]
+fn a_merge_that_puts_another_value_there_ends() {
+    static LOCAL: OnceLock<Local<u32, u32>> = OnceLock::new();
+    let local = LOCAL.get_or_init(|| {
+        Local::new(|| 1).retire(0, |total, n| {
+            drop(LOCAL.get().unwrap().replace(7));
+            *total += n;
+        })
+    });
+    on_thread(|| local.with(|_| ()));
+    assert_eq!((*local.retired(), local.len()), (0, 0));
+}
+
+/// Destructors that panic wherever a local drops something, each of them once.
+#[test]
+fn several_destructors_that_panic_at_once_end_no_process() {
+    let bomb = || OnDrop(|| panic!("a destructor panics"));
+    type Bomb = OnDrop<fn()>;
+    #[derive(Default)]
+    struct Total {
+        _bomb: Option<Bomb>,
+    }
+    impl Clone for Total {
+        fn clone(&self) -> Self {
+            Self {
+                _bomb: Some(OnDrop(|| panic!("a destructor panics"))),
+            }
+        }
+    }
+    let (in_init, in_exit, in_merge) = (bomb(), bomb(), bomb());
+    let local = Local::new(move || {
+        let _ = &in_init;
+        OnDrop((|| panic!("a destructor panics")) as fn())
+    })
+    .on_thread_exit(move |_| {
+        let _ = &in_exit;
+    })
+    .retire(Total::default(), move |_, _| {
+        let _ = &in_merge;
+    });
+    for _ in 0..2 {
+        on_thread(|| local.with(|_| ()));
+    }
+    let local = local.eager();
+    assert!(catch_unwind(AssertUnwindSafe(|| drop(local))).is_err());
+}
+
 /// Neither of two ends waits for the other one's merge, and both are counted.
 #[test]
 fn merges_at_the_same_time_are_both_counted() {
@@ -1036,6 +1095,47 @@ fn a_cell_that_is_borrowed_says_so() {
     cell.with_borrow_mut(|_| assert_eq!(cell.try_get(), Err(LocalError::Reentrant)));
     assert_eq!(cell.take(), Some(5));
     assert_eq!(cell.len(), 0);
+}
+
+/// The process is ended by a closure of `with`: thread-locals are destroyed with the closure on the stack, and what it
+/// uses is still there. Nothing is borrowed twice.
+#[test]
+#[cfg_attr(miri, ignore = "no processes")]
+fn the_process_may_end_within_with() {
+    const CHILD: &str = "HAPAX_TEST_EXIT_WITHIN_WITH";
+    static GONE: AtomicBool = AtomicBool::new(false);
+    struct Value;
+    impl Drop for Value {
+        fn drop(&mut self) {
+            GONE.store(true, SeqCst);
+        }
+    }
+    struct Last;
+    impl Drop for Last {
+        fn drop(&mut self) {
+            if GONE.load(SeqCst) {
+                eprintln!("a value was dropped that is in use");
+                std::process::abort();
+            }
+        }
+    }
+    thread_local! { static LAST: Last = const { Last } }
+    if std::env::var_os(CHILD).is_some() {
+        LAST.with(|_| ());
+        let plain = Local::new(|| Value).retire(0, |total, _| *total += 1);
+        let cell = LocalCell::new(|| Value)
+            .on_thread_exit(|_| std::process::abort())
+            .retire(0, |_, _| std::process::abort());
+        plain.with(|_| cell.with_borrow_mut(|_| std::process::exit(0)));
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "the_process_may_end_within_with", "--nocapture"])
+        .env(CHILD, "")
+        .output()
+        .unwrap();
+    let errors = String::from_utf8_lossy(&child.stderr);
+    assert!(child.status.success(), "{}: {errors}", child.status);
+    assert!(!errors.contains("panicked"), "{errors}");
 }
 
 /// Also when other locals' closures are on the stack.
@@ -1170,6 +1270,23 @@ fn a_key_that_uses_its_dictionary_is_told_so() {
     assert_eq!(dict.set(Key, 2).as_deref(), Some(&1));
     assert_eq!(dict.get(&Key).as_deref(), Some(&2));
     DICT.take();
+}
+
+/// A panic in an initialiser is reported by a hook that asks the dictionary.
+#[test]
+fn a_dictionary_that_is_being_made_can_be_asked() {
+    static DICT: OnceLock<LocalDict<&str, u32>> = OnceLock::new();
+    let dict = DICT.get_or_init(|| {
+        LocalDict::with_init(|| {
+            let dict = DICT.get().unwrap();
+            assert_eq!(dict.try_get("x"), Err(LocalError::Reentrant));
+            assert!(catch_unwind(AssertUnwindSafe(|| dict.get("x"))).is_err());
+            assert_eq!(dict.get_default("x").as_deref(), Some(&1));
+            [("x", 2)]
+        })
+    });
+    dict.set_default("x", 1);
+    assert_eq!(dict.try_get("x").unwrap().as_deref(), Some(&2));
 }
 
 /// Keys and values that go use the dictionary in their destructors.

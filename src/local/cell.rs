@@ -99,7 +99,10 @@ impl<T: Send + 'static, E> LocalCell<T, (), E> {
         merge: impl Fn(&mut A, &T) + Send + Sync + 'static,
     ) -> LocalCell<T, A, E> {
         LocalCell(self.0.retire(initial, move |total, shell: &Shell<T>| {
-            if let Some(value) = &*shell.borrow() {
+            // Borrowed if the process was ended by a closure that changes it.
+            if let Ok(value) = shell.try_borrow()
+                && let Some(value) = &*value
+            {
                 merge(total, value);
             }
         }))
@@ -277,7 +280,10 @@ impl<T: Send + 'static, A, E> LocalCell<T, A, E> {
     #[must_use]
     pub fn on_thread_exit(self, f: impl Fn(&mut T) + Send + Sync + 'static) -> Self {
         Self(self.0.on_thread_exit(move |shell| {
-            if let Some(value) = &mut *shell.borrow_mut() {
+            // Borrowed if the process was ended by a closure that uses it.
+            if let Ok(mut value) = shell.try_borrow_mut()
+                && let Some(value) = &mut *value
+            {
                 f(value);
             }
         }))

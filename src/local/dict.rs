@@ -22,8 +22,9 @@ type Dict<K, V> = HashMap<K, Arc<V>>;
 ///
 /// # Panics
 ///
-/// The `Hash`, `Eq` and `Clone` of keys must not use the dictionary in turn: what they call panics, except
-/// [`try_set`](Self::try_set).
+/// Where the calling thread's dictionary is being made or changed further up the stack, by the initialiser or for the
+/// `Hash` and `Eq` of a key, and can't be asked. [`try_get`](Self::try_get) and [`try_set`](Self::try_set) say so
+/// instead, as it should be in a panic hook.
 ///
 /// # Examples
 ///
@@ -116,7 +117,7 @@ where
     /// # Errors
     ///
     /// Hands key and value back: with [`LocalError::Destroyed`] if the thread is ending, and its dictionary was dropped;
-    /// with [`LocalError::Reentrant`] from the initialiser, and from the `Hash`, `Eq` or `Clone` of a key.
+    /// with [`LocalError::Reentrant`] if it is being made or used further up the stack.
     ///
     /// # Examples
     ///
@@ -162,8 +163,35 @@ where
         K: Borrow<Q>,
         Q: Eq + Hash + ?Sized,
     {
-        let own = self.own(|dict| dict.get(key).cloned());
-        own.flatten().or_else(|| self.get_default(key))
+        match self.try_get(key) {
+            Ok(value) => value,
+            Err(error) => error.panic(),
+        }
+    }
+
+    /// As [`get`](Self::get).
+    ///
+    /// # Errors
+    ///
+    /// [`LocalError::Reentrant`] if the calling thread's dictionary is being made or changed further up the stack.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::local::LocalDict;
+    ///
+    /// assert_eq!(LocalDict::<&str, u32>::new().try_get("x"), Ok(None));
+    /// ```
+    pub fn try_get<Q>(&self, key: &Q) -> Result<Option<Arc<V>>, LocalError>
+    where
+        K: Borrow<Q>,
+        Q: Eq + Hash + ?Sized,
+    {
+        match self.dicts.try_with_borrow(|dict| dict.get(key).cloned()) {
+            Err(LocalError::Reentrant) => Err(LocalError::Reentrant),
+            Ok(Some(own)) => Ok(Some(own)),
+            _ => Ok(self.get_default(key)),
+        }
     }
 
     /// Whether [`get`](Self::get) finds something.

@@ -22,8 +22,8 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum LocalError<E = Infallible> {
-    /// The thread is ending, and its values were dropped: the call comes from the destructor of one of them, or
-    /// from that of a `thread_local!` which is destroyed later.
+    /// The thread is ending, and its value was dropped, or never made: the call comes from the destructor of another one,
+    /// or from that of a `thread_local!` which is destroyed later.
     Destroyed,
     /// Something further up the stack is making the value: its initialiser. Of a [`LocalCell`](super::LocalCell) or
     /// [`LocalDict`](super::LocalDict) also: is using it in a way that excludes this one.
@@ -45,7 +45,7 @@ impl<E> fmt::Display for LocalError<E> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("no value for this thread: ")?;
         f.write_str(match self {
-            Self::Destroyed => "it was dropped, because the thread is ending",
+            Self::Destroyed => "the thread is ending",
             Self::Reentrant => "it is being made or borrowed further up the stack",
             Self::Init(_) => "its initialiser failed",
         })

@@ -7,10 +7,11 @@ use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::LocalError;
 use super::key::Key;
-use super::slots::{self, InUse, Initialising};
+use super::slots::{self, Initialising};
 use super::values::Values;
+use super::{LocalError, in_use};
+use crate::table::FirstPanic;
 
 /// A value for each thread that uses it, made by an initialiser on the thread's first use, as `threading.local` does
 /// in Python.
@@ -26,15 +27,22 @@ use super::values::Values;
 /// # User code
 ///
 /// The initialiser, the closures and the destructors of values run with no lock held. They may use this local and
-/// others, and panic. A destructor that panics while its thread ends is reported by the panic hook and goes no
-/// further: the other values are dropped all the same.
+/// others, and panic. A panic of what runs because a thread ends is reported by the panic hook and goes no further; one
+/// of a destructor goes to whoever drops the value: who drops the local, or a visitor. All other values are dropped all
+/// the same.
+///
+/// A global allocator may use locals as well, by [`try_with`](Self::try_with), if it keeps itself from doing so within
+/// its own use of them.
 ///
 /// # Complexity
 ///
-/// [`with`](Self::with) on a value that is there reads three words of the thread's own and writes one, whatever the
-/// number of locals and threads is; nothing of that is shared. A thread's first use takes the local's lock for a moment,
-/// in O(log threads), and so do [`get`](Self::get), [`take`](Self::take), [`replace`](Self::replace), each step of a
-/// visit, and the end of the thread. A thread's table has 16 bytes for each local that is alive at the same time.
+/// [`with`](Self::with) on a value that is there reads and writes a few words of the thread's own, whatever the number
+/// of locals and threads is; nothing of that is shared. A thread's first use takes the local's lock for a moment, in
+/// O(log threads), and so do [`take`](Self::take), [`replace`](Self::replace), each step of a visit, and the end of the
+/// thread.
+///
+/// A thread that uses a local has a table of 16 bytes for each place up to that of the local, twice that at most. A new
+/// local gets the first place that is free. Tables go with their threads, and don't shrink before.
 ///
 /// # Examples
 ///
@@ -56,21 +64,28 @@ use super::values::Values;
 /// assert_eq!(calls.with(Cell::get), 0);
 /// ```
 pub struct Local<T, A = (), E = Infallible> {
-    owned: Owned<T>,
-    init: Box<dyn Fn() -> Result<T, E> + Send + Sync>,
-    _total: PhantomData<fn() -> A>,
+    owned: Owned<T, E>,
+    /// Invariant in `A`: what was stored as one type is looked for as that type.
+    _total: PhantomData<fn(A) -> A>,
 }
 
-/// What ends with the local. Apart, so that `retire` can take the rest to pieces.
-struct Owned<T> {
+type Init<T, E> = dyn Fn() -> Result<T, E> + Send + Sync;
+
+/// What ends with the local. Apart, so that `retire` can change the type around it.
+struct Owned<T, E> {
     key: Key,
     values: Arc<Values<T>>,
+    /// There until the end.
+    init: Option<Box<Init<T, E>>>,
 }
 
-impl<T> Drop for Owned<T> {
+impl<T, E> Drop for Owned<T, E> {
     fn drop(&mut self) {
         self.key.give_back();
-        self.values.clear();
+        let mut panics = FirstPanic::default();
+        self.values.clear(&mut panics);
+        panics.catch(|| drop(self.init.take()));
+        panics.resume();
     }
 }
 
@@ -124,8 +139,11 @@ impl<T: Send + 'static, E> Local<T, (), E> {
         let key = Key::take();
         let values = Arc::new(Values::new(key));
         Self {
-            owned: Owned { key, values },
-            init: Box::new(init),
+            owned: Owned {
+                key,
+                values,
+                init: Some(Box::new(init)),
+            },
             _total: PhantomData,
         }
     }
@@ -138,8 +156,11 @@ impl<T: Send + 'static, E> Local<T, (), E> {
     /// [replaced](Self::replace), or dropped with the local, aren't merged.
     ///
     /// `merge` runs on the thread that ends, after [`on_thread_exit`](Self::on_thread_exit), and on those that ask for
-    /// the total. No thread waits for another one in it: each merges into a copy of the total, and when another one
-    /// was faster it merges again. So it should do nothing but merge. If it panics, the value isn't counted.
+    /// the total, to which its panics go. It should be short and do nothing else: each thread merges into a copy of the
+    /// total, and if another one was faster it merges again. So none waits for another one that sleeps, and one always
+    /// gets on; but a thread whose merge takes longer than the time between the ends of others may merge for as long as
+    /// those keep coming. If `merge` panics at the end of a thread, or takes the value away, the value isn't counted;
+    /// nor are those of threads that ended before this was called.
     ///
     /// # Examples
     ///
@@ -168,7 +189,6 @@ impl<T: Send + 'static, E> Local<T, (), E> {
         self.owned.values.set_merge(initial, merge);
         Local {
             owned: self.owned,
-            init: self.init,
             _total: PhantomData,
         }
     }
@@ -267,7 +287,7 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
     ///
     /// # Errors
     ///
-    /// - [`LocalError::Destroyed`] if the thread is ending, and its values were dropped;
+    /// - [`LocalError::Destroyed`] if the thread is ending, and its value was dropped, or never made;
     /// - [`LocalError::Reentrant`] if the initialiser of this local calls this;
     /// - [`LocalError::Init`] if it fails.
     ///
@@ -301,17 +321,19 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
     /// The slot of our key leads to the value.
     #[inline]
     unsafe fn use_value<R>(&self, value: NonNull<()>, f: impl FnOnce(&T) -> R) -> R {
-        let _in_use = InUse::begin(self.owned.key);
         // SAFETY: a slot with our id leads to a value in `values`, which is of type `T`. It stays there, or is kept
-        // because it is in use, until this thread ends or the local is dropped, and we borrow that.
-        f(unsafe { value.cast::<T>().as_ref() })
+        // because it is in use, until the local is dropped, and we borrow that.
+        in_use::using(self.owned.key, move || {
+            f(unsafe { value.cast::<T>().as_ref() })
+        })
     }
 
     /// Makes the calling thread's value.
     #[cold]
     fn init_slow(&self) -> Result<NonNull<()>, LocalError<E>> {
         let initialising = Initialising::begin(self.owned.key)?;
-        let value = (self.init)().map_err(LocalError::Init)?;
+        let init = self.owned.init.as_ref().expect("it goes with the local");
+        let value = init().map_err(LocalError::Init)?;
         self.insert(initialising, Arc::new(value))
             .ok_or(LocalError::Destroyed)
     }
@@ -338,16 +360,19 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
     /// assert_eq!(number.get().as_deref(), Some(&5));
     /// ```
     pub fn get(&self) -> Option<Arc<T>> {
-        slots::find(self.owned.key)?;
-        self.owned.values.get()
+        let value = slots::find(self.owned.key)?.cast::<T>().as_ptr();
+        // SAFETY: a slot with our id leads to a value of type `T` for which `values` has an `Arc`, at this moment.
+        unsafe {
+            Arc::increment_strong_count(value);
+            Some(Arc::from_raw(value))
+        }
     }
 
     /// Takes the calling thread's value away, if it has one. The next use makes another one.
     ///
     /// [`Arc::into_inner`] makes it the caller's own, unless somebody is using it: another thread in
     /// [`for_each`](Self::for_each), or a closure of [`with`](Self::with) further up the stack, for which the value is
-    /// kept until it has returned. (Within closures of two or more locals any value that is taken is kept: the thread
-    /// knows only that they are several.)
+    /// kept until it has returned.
     ///
     /// # Examples
     ///
@@ -363,10 +388,7 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
     /// ```
     pub fn take(&self) -> Option<Arc<T>> {
         slots::find(self.owned.key)?;
-        let value = self.owned.values.take()?;
-        slots::clear(self.owned.key);
-        slots::keep_in_use(self.owned.key, &value);
-        Some(value)
+        self.owned.values.take()
     }
 
     /// Gives the calling thread a value, without the initialiser. Returns the one that it had, as [`take`](Self::take)
@@ -403,7 +425,7 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
             unreachable!("a slot leads to a value of ours");
         };
         slots::set(self.owned.key, at);
-        slots::keep_in_use(self.owned.key, &old);
+        in_use::keep(self.owned.key, &old);
         Ok(Some(old))
     }
 
@@ -521,6 +543,10 @@ impl<T: Send + 'static, A: Clone + Send + Sync + 'static, E> Local<T, A, E> {
     /// Without that it is `()`.
     ///
     /// It holds all present values until they are merged. Those whose threads end meanwhile are dropped here.
+    ///
+    /// # Panics
+    ///
+    /// If the merge does.
     ///
     /// # Examples
     ///

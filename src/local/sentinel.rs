@@ -19,8 +19,14 @@ local! { static SENTINEL: Sentinel = Sentinel(OnceCell::new()) }
 /// Calls `f` unless the thread's values were dropped.
 fn with<R>(f: impl FnOnce(&Interned<u64>) -> R) -> Option<R> {
     SENTINEL
-        .try_with(|sentinel| f(sentinel.0.get_or_init(|| threads().intern(thread_number()))))
-        .ok()
+        .try_with(|Sentinel(sentinel)| {
+            if sentinel.get().is_none() {
+                // Set already if the allocator has been here meanwhile: then both are of one value.
+                let _ = sentinel.set(threads().intern(thread_number()));
+            }
+            sentinel.get().map(f)
+        })
+        .ok()?
 }
 
 /// Makes sure that the end of the thread will be noticed. `None` if that has been.

@@ -1,4 +1,4 @@
-//! The calling thread's side: where it finds its value of each local, and when it ends.
+//! The calling thread's side: where it finds its value of each local.
 //!
 //! Each thread has a table of slots, one for each index of a [`Key`]. A slot says which local its value is of, by
 //! the id: an index is used again, an id is not. So nobody clears the slots of other threads when a local goes: what
@@ -6,23 +6,22 @@
 //!
 //! A slot points to a value that it doesn't own. `Values` owns it, and gives it up in three cases only:
 //!
-//! - the thread takes it away or replaces it: the slot is changed with it. If a closure of `with` is using it further
-//!   up the stack, the value is *kept* until that has returned;
+//! - the thread takes it away or replaces it: the slot is changed with it;
 //! - the thread ends: the slot is cleared before the value is dropped;
 //! - the local is dropped: then nobody is inside of its methods, and nobody asks for its id again.
+//!
+//! In the first two a closure of `with` may be using the value, further up the stack: then it is kept, see `in_use`.
 //!
 //! Nothing here has a destructor, so that values can be looked up while thread-locals are destroyed, until the very
 //! callback that drops them. The table itself goes with the thread's sentinel.
 
-use std::any::Any;
-use std::cell::{Cell, RefCell};
-use std::mem::{self, ManuallyDrop};
+use std::cell::Cell;
+use std::iter;
+use std::mem;
 use std::ptr::{self, NonNull};
-use std::sync::Arc;
 
 use super::key::Key;
 use super::{LocalError, sentinel};
-use crate::table::FirstPanic;
 use crate::table::primitive::local;
 
 /// Where a thread's value of one local lies.
@@ -44,32 +43,19 @@ impl Slot {
 
 const INITIALISING: u64 = 1 << 63;
 
-/// Closures on the values of more than one local.
-const SEVERAL: u64 = u64::MAX;
-
 /// What a thread knows of its values.
 struct Thread {
     /// Invariant: null, or a boxed slice of `len` slots, which belongs to this thread.
     slots: Cell<*mut Slot>,
     len: Cell<usize>,
-    /// Whose value a closure of `with` is using: an id, `SEVERAL`, or 0 for nobody's.
-    in_use: Cell<u64>,
-    /// Values in `KEPT`.
-    keeps: Cell<u64>,
 }
 
-// Both without a destructor, so that they work while thread-locals are destroyed. Under shuttle they don't: hence
-// `try_with`.
+// Without a destructor, so that it works while thread-locals are destroyed. Not everywhere: hence `try_with`.
 local! {
     static THREAD: Thread = Thread {
         slots: Cell::new(ptr::null_mut()),
         len: Cell::new(0),
-        in_use: Cell::new(0),
-        keeps: Cell::new(0),
     }
-}
-local! {
-    static KEPT: ManuallyDrop<RefCell<Vec<Arc<dyn Any>>>> = ManuallyDrop::new(RefCell::new(Vec::new()))
 }
 
 impl Thread {
@@ -78,18 +64,27 @@ impl Thread {
             return None;
         }
         // SAFETY: by the invariant there is a slot at that index. The table is replaced by `grow` and given up by
-        // `end` only, on this thread, and nobody holds a reference to a slot across either.
+        // `end_thread` only, on this thread, and nobody holds a reference to a slot across either.
         Some(unsafe { &*self.slots.get().add(key.index) })
     }
 
+    /// Makes room for a slot at the index.
     #[cold]
     fn grow(&self, index: usize) {
-        let mut slots = self.take_slots().into_vec();
         let len = (index + 1).next_power_of_two().max(8);
-        slots.resize_with(len, Slot::empty);
-        self.len.set(slots.len());
-        self.slots
-            .set(Box::into_raw(slots.into_boxed_slice()).cast());
+        let new: Box<[Slot]> = iter::repeat_with(Slot::empty).take(len).collect();
+        // The allocator may have used a local, and have grown the table before us.
+        if index < self.len.get() {
+            return;
+        }
+        let old = self.take_slots();
+        for (new, old) in new.iter().zip(&old) {
+            new.id.set(old.id.get());
+            new.value.set(old.value.get());
+        }
+        self.len.set(len);
+        self.slots.set(Box::into_raw(new).cast());
+        drop(old);
     }
 
     /// Takes the table away: the thread has none then.
@@ -135,90 +130,7 @@ fn with_slot(key: Key, f: impl FnOnce(&Slot)) {
     let _ = THREAD.try_with(|thread| thread.slot(key).map(f));
 }
 
-/// A closure of `with` is using the calling thread's value.
-pub(super) struct InUse {
-    /// Whose values are in use further up the stack.
-    outer: u64,
-}
-
-impl InUse {
-    #[inline]
-    pub(super) fn begin(key: Key) -> Self {
-        let outer = THREAD.try_with(|thread| {
-            let outer = thread.in_use.get();
-            if outer == 0 {
-                thread.in_use.set(key.id);
-            } else {
-                Self::begin_inner(thread, key);
-            }
-            outer
-        });
-        Self {
-            outer: outer.unwrap_or(0),
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn begin_inner(thread: &Thread, key: Key) {
-        if thread.in_use.get() != key.id {
-            thread.in_use.set(SEVERAL);
-        }
-    }
-
-    #[cold]
-    #[inline(never)]
-    fn end_slow(outer: u64) {
-        let _ = THREAD.try_with(|thread| thread.in_use.set(outer));
-        if outer == 0 {
-            drop_kept();
-        }
-    }
-}
-
-impl Drop for InUse {
-    #[inline]
-    fn drop(&mut self) {
-        let simple = THREAD.try_with(|thread| {
-            let simple = self.outer | thread.keeps.get() == 0;
-            if simple {
-                // Not `outer` itself, so that a use doesn't wait for what the one before it has stored.
-                thread.in_use.set(0);
-            }
-            simple
-        });
-        if !simple.unwrap_or(true) {
-            Self::end_slow(self.outer);
-        }
-    }
-}
-
-/// Lets a value that its local has given up live on, if a closure of `with` may be using it.
-pub(super) fn keep_in_use<T: 'static>(key: Key, value: &Arc<T>) {
-    let in_use = THREAD.try_with(|thread| thread.in_use.get()).unwrap_or(0);
-    if in_use == key.id || in_use == SEVERAL {
-        // Both are there: neither has a destructor.
-        THREAD.with(|thread| thread.keeps.set(thread.keeps.get() + 1));
-        KEPT.with(|kept| kept.borrow_mut().push(value.clone()));
-    }
-}
-
-#[cold]
-fn drop_kept() {
-    THREAD.with(|thread| thread.keeps.set(0));
-    let kept = KEPT.with(|kept| mem::take(&mut *kept.borrow_mut()));
-    let mut panics = FirstPanic::default();
-    for value in kept {
-        panics.catch(|| drop(value));
-    }
-    if std::thread::panicking() {
-        panics.discard();
-    } else {
-        panics.resume();
-    }
-}
-
-/// The calling thread makes its value of a local. If this goes before the value is there, nothing is left behind.
+/// The calling thread is making its value of a local. If this goes before the value is there, nothing is left behind.
 pub(super) struct Initialising(Key);
 
 impl Initialising {

@@ -12,7 +12,7 @@ use std::ops::Deref;
 use std::sync::Arc;
 
 use super::key::Key;
-use super::{sentinel, slots};
+use super::{in_use, sentinel, slots};
 use crate::WeakInterned;
 use crate::table::FirstPanic;
 use crate::table::primitive::{Mutex, lock, thread_number};
@@ -126,11 +126,6 @@ impl<T: Send + 'static> Values<T> {
         Some(())
     }
 
-    /// The calling thread's value.
-    pub(super) fn get(&self) -> Option<Arc<T>> {
-        self.value_of(thread_number())
-    }
-
     fn value_of(&self, thread: u64) -> Option<Arc<T>> {
         let state = lock(&self.state);
         Some(state.by_thread.get(&thread)?.value.0.clone())
@@ -148,9 +143,17 @@ impl<T: Send + 'static> Values<T> {
         self.take_of(thread_number())
     }
 
+    /// As `take`, for the calling thread's number, which it may not be able to find any more.
     fn take_of(&self, thread: u64) -> Option<Arc<T>> {
-        let entry = lock(&self.state).by_thread.remove(&thread);
-        Some(entry?.value.0)
+        let entry = lock(&self.state).by_thread.remove(&thread)?;
+        Some(self.let_go(entry))
+    }
+
+    /// The calling thread has given its entry up.
+    fn let_go(&self, entry: Entry<T>) -> Arc<T> {
+        slots::clear(self.key);
+        in_use::keep(self.key, &entry.value);
+        entry.value.0
     }
 
     /// The values of all threads that have one now. One at a time, so that a value whose thread ends is held for one
@@ -181,13 +184,17 @@ impl<T: Send + 'static> Values<T> {
     where
         T: Sync,
     {
-        let state = lock(&self.state);
+        let mut values = Vec::new();
+        let mut state = lock(&self.state);
+        // Not under the lock: the allocator might use this local.
+        while values.capacity() < state.by_thread.len() {
+            let len = state.by_thread.len();
+            drop(state);
+            values.reserve(len);
+            state = lock(&self.state);
+        }
+        values.extend(state.by_thread.values().map(|entry| entry.value.clone()));
         let (mut total, merge) = (state.total.clone(), state.merge.clone());
-        let values: Vec<_> = state
-            .by_thread
-            .values()
-            .map(|entry| entry.value.clone())
-            .collect();
         drop(state);
         if let Some(merge) = merge {
             total = merge(&*total, &mut values.into_iter());
@@ -200,10 +207,8 @@ impl<T: Send + 'static> Values<T> {
         let mut panics = FirstPanic::default();
         panics.catch(|| self.tell_exit(thread));
         panics.catch(|| self.retire(thread));
-        // If there was no merge, or it has panicked.
-        let value = self.take_of(thread);
-        slots::clear(self.key);
-        panics.catch(|| drop(value));
+        // If there is no merge, or it has panicked, or the value isn't that which was merged.
+        panics.catch(|| drop(self.take_of(thread)));
         // They were reported, and there is nobody to pass them on to.
         panics.discard();
     }
@@ -220,7 +225,7 @@ impl<T: Send + 'static> Values<T> {
     /// Merges the value of the calling thread into the total and removes it in the same moment: whoever looks at
     /// both finds it in one of them, and in one only.
     ///
-    /// The total is replaced, never changed. If somebody else has replaced it meanwhile, we merge again.
+    /// The total is replaced, never changed. If another thread has replaced it meanwhile, we merge again.
     fn retire(&self, thread: u64) {
         loop {
             let state = lock(&self.state);
@@ -234,18 +239,20 @@ impl<T: Send + 'static> Values<T> {
 
             let mut state = lock(&self.state);
             let entry = state.by_thread.get(&thread);
-            // The merge may also have taken the value away.
-            if entry.is_some_and(|entry| Arc::ptr_eq(&entry.value, &value))
-                && Arc::ptr_eq(&state.total, &total)
-            {
+            if !entry.is_some_and(|entry| Arc::ptr_eq(&entry.value, &value)) {
+                // The merge itself has taken the value away.
+                return;
+            }
+            if Arc::ptr_eq(&state.total, &total) {
                 state.total = next;
                 let entry = state.by_thread.remove(&thread);
                 drop(state);
-                slots::clear(self.key);
-                drop((entry, value, total));
-                return;
+                let mut panics = FirstPanic::default();
+                panics.catch(|| drop(value));
+                panics.catch(|| drop(entry.map(|entry| self.let_go(entry))));
+                panics.catch(|| drop(total));
+                return panics.resume();
             }
-            drop(state);
         }
     }
 }
@@ -257,21 +264,19 @@ impl<T> Values<T> {
     }
 
     /// Drops everything. The local itself goes.
-    pub(super) fn clear(&self) {
+    pub(super) fn clear(&self, panics: &mut FirstPanic) {
         let mut state = lock(&self.state);
         let values = mem::take(&mut state.by_thread);
-        let rest = (
-            state.on_exit.take(),
-            state.merge.take(),
-            mem::replace(&mut state.total, Arc::new(())),
-        );
+        let on_exit = state.on_exit.take();
+        let merge = state.merge.take();
+        let total = mem::replace(&mut state.total, Arc::new(()));
         drop(state);
-        let mut panics = FirstPanic::default();
         for entry in values.into_values() {
             panics.catch(|| drop(entry));
         }
-        panics.catch(|| drop(rest));
-        panics.resume();
+        panics.catch(|| drop(on_exit));
+        panics.catch(|| drop(merge));
+        panics.catch(|| drop(total));
     }
 }
 
