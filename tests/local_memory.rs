@@ -44,6 +44,10 @@ const SLACK: isize = 8 << 10;
 
 fn use_all(locals: &[Local<Vec<u8>>]) {
     for local in locals {
+        local.with(|value| {
+            drop(local.take());
+            assert_eq!(value.len(), 1000);
+        });
         local.with(|value| assert_eq!(value.len(), 1000));
     }
 }

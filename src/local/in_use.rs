@@ -160,6 +160,8 @@ fn drop_kept() {
     let _ = KEPT.try_with(|kept| {
         if let Ok(mut kept) = kept.try_borrow_mut() {
             unused.extend(kept.extract_if(.., |kept| !is_in_use(kept.id)));
+            // Nobody frees the list when the thread ends.
+            kept.shrink_to_fit();
             let _ = USES.try_with(|uses| uses.kept.set(kept.len()));
         }
     });
