@@ -321,11 +321,12 @@ impl<T: Send + 'static, A, E> Local<T, A, E> {
     /// The slot of our key leads to the value.
     #[inline]
     unsafe fn use_value<R>(&self, value: NonNull<()>, f: impl FnOnce(&T) -> R) -> R {
-        // SAFETY: a slot with our id leads to a value in `values`, which is of type `T`. It stays there, or is kept
-        // because it is in use, until the local is dropped, and we borrow that.
-        in_use::using(self.owned.key, move || {
+        let f = move || {
+            // SAFETY: a slot with our id leads to a value in `values`, which is of type `T`. It stays there, or is kept
+            // because it is in use, until the local is dropped, and we borrow that.
             f(unsafe { value.cast::<T>().as_ref() })
-        })
+        };
+        in_use::using(self.owned.key, f)
     }
 
     /// Makes the calling thread's value.
