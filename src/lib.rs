@@ -31,6 +31,7 @@
 //!   [`WeakMap::get_or_init`] builds a value exactly once.
 //! - [`IdentityMap`]: a map keyed by *which* object it is, not by what it contains.
 //! - [`local`]: thread-local storage as a dict of dicts, as `threading.local` is in Python.
+//! - `sync`, with the feature of that name: locks that break deadlocks instead of hanging.
 //!
 //! # Guarantees
 //!
@@ -81,6 +82,7 @@
 //! # Features
 //!
 //! - `arc-swap` (default): `arc_swap::RefCnt` for the handles, so that `ArcSwapAny<Interned<T>>` works.
+//! - `sync`: locks that break deadlocks instead of hanging.
 //! - `serde`: handles are serialised as their values, and deserialised into an interner.
 //!
 //! # How it works
@@ -289,6 +291,9 @@ mod pinned;
 mod serde;
 #[cfg(feature = "arc-swap")]
 mod swap;
+// parking_lot has no counterpart under the checkers yet.
+#[cfg(all(feature = "sync", not(any(loom, shuttle))))]
+pub mod sync;
 mod table;
 
 pub use cached::{Cached, WeakCached};
