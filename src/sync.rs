@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `Lock()` | [`Lock`]; for data [`Mutex`] |
 //! | `RLock()` | [`RLock`] |
+//! | `Event()` | [`Event`] |
 //!
 //! # Python, and here
 //!
@@ -74,7 +75,7 @@
 //! they want. Exactly one thread of a circle gets that error: the one that would have closed it. None is missed, and
 //! there are no false alarms; `src/sync/deadlock.rs` says why.
 //!
-//! Not seen are waits with a time limit, which end by themselves; locks of other libraries, channels and joins; an
+//! Not seen are waits with a time limit, which end by themselves; events, locks of other libraries, channels and joins; an
 //! unowned [`Lock`], which anybody may release; and threads whose thread-locals are being destroyed.
 //!
 //! # Holders that end
@@ -85,12 +86,13 @@
 //!
 //! # Blocking
 //!
-//! `lock` blocks the thread until the lock is free, `try_lock_for` and `try_lock_until` until the time is over. `try_lock`
+//! `lock` blocks the thread until the lock is free, [`Event::wait`] until the event is set, `try_lock_for` and `try_lock_until` until the time is over. `try_lock`
 //! and everything else doesn't block. Fairness is parking_lot's: somebody who comes may pass those who wait, but not for
 //! longer than half a millisecond.
 
 pub mod deadlock;
 mod error;
+mod event;
 mod lock;
 mod mutex;
 mod owned;
@@ -99,6 +101,7 @@ mod thread;
 
 pub use deadlock::DeadlockReport;
 pub use error::{AcquireError, ReleaseError};
+pub use event::Event;
 pub use lock::{Lock, LockGuard};
 pub use mutex::{Mutex, MutexGuard};
 pub use rlock::{RLock, RLockGuard};

@@ -41,6 +41,7 @@ fn examples() -> &'static Path {
         for (name, enabled) in [
             ("arc-swap", cfg!(feature = "arc-swap")),
             ("serde", cfg!(feature = "serde")),
+            ("sync", cfg!(feature = "sync")),
         ] {
             if enabled {
                 cargo.args(["--features", name]);
@@ -172,6 +173,26 @@ fn number(output: &Output, label: &str) -> u64 {
     assert!(rests.next().is_none(), "`{label}` twice in {table}");
     let number = rest.split_whitespace().next().unwrap().replace(',', "");
     number.parse().unwrap()
+}
+
+/// Five threads that take their locks in a circle.
+#[cfg(feature = "sync")]
+#[test]
+fn philosophers_who_would_starve_are_told_so_and_eat() {
+    let text = printed("dining");
+    let last = text.lines().last().unwrap();
+    let refusals: u32 = last
+        .strip_prefix("15 meals, ")
+        .and_then(|rest| rest.strip_suffix(" refusals"))
+        .expect(last)
+        .parse()
+        .unwrap();
+    assert!(refusals >= 1);
+    let told = text
+        .lines()
+        .filter(|line| line.contains("would be a deadlock: thread "));
+    assert_eq!(told.count() as u32, refusals);
+    assert_eq!(text.matches(" has eaten").count(), 5);
 }
 
 #[test]

@@ -96,7 +96,7 @@ impl fmt::Display for DeadlockReport {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (number, step) in self.steps.iter().enumerate() {
             if number > 0 {
-                f.write_str(", ")?;
+                f.write_str("; ")?;
             }
             write!(f, "thread {}", step.thread)?;
             if let Some(name) = &step.thread_name {

@@ -566,8 +566,9 @@ impl<U> NewNode<[U]> {
 
     /// Moves the elements out of an array.
     pub(crate) fn array<const N: usize>(seat: Seat, elements: [U; N]) -> Self {
-        let elements = MaybeUninit::new(elements);
+        // It panics if there are too many.
         let mut filling = Filling::<U>::new(seat, N);
+        let elements = MaybeUninit::new(elements);
         // SAFETY: the node has room for all elements, and `elements` never drops them.
         unsafe { ptr::copy_nonoverlapping(elements.as_ptr().cast(), filling.first(), N) };
         filling.finish()
