@@ -4,7 +4,9 @@
 
 use std::sync::Arc;
 
-use hapax_loom_tests::{Identity, Key, Values, collect, end_thread, meet, model, pinned, quietly, values};
+use hapax_loom_tests::{
+    Identity, Key, Values, collect, end_thread, meet, model, pinned, quietly, values,
+};
 
 /// A thread counts an entry and ends, while another one counts its first.
 ///
