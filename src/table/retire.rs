@@ -25,10 +25,10 @@
 //! 256 nodes and 40 KiB. `flush` gives back those of the calling thread. A large node doesn't wait in a batch.
 
 use std::alloc::Layout;
-use std::cell::{OnceCell, RefCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::mem;
-use std::ptr::NonNull;
+use std::ptr::{self, NonNull};
 use std::sync::{Arc, LazyLock};
 
 use crossbeam_epoch::{Collector, LocalHandle};
@@ -59,7 +59,18 @@ const REUSE: bool = !cfg!(any(loom, shuttle, miri, hapax_no_reuse));
 // defers, which may run user code and panic, never runs in ours.
 global! { fn collector() -> LazyLock<Collector> = LazyLock::new(Collector::new) }
 
-local! { static PARTICIPANT: OnceCell<LocalHandle> = OnceCell::new() }
+struct Participant(OnceCell<LocalHandle>);
+
+local! { static PARTICIPANT: Participant = Participant(OnceCell::new()) }
+
+// What `PARTICIPANT` has, as long as it has it. Without a destructor, which would have to be looked after at each pin.
+local! { static HANDLE: Cell<*const LocalHandle> = Cell::new(ptr::null()) }
+
+impl Drop for Participant {
+    fn drop(&mut self) {
+        let _ = HANDLE.try_with(|handle| handle.set(ptr::null()));
+    }
+}
 
 /// A pin: what was reachable at any moment of its life stays readable.
 #[derive(Debug)]
@@ -71,21 +82,30 @@ pub(crate) fn pin() -> Guard {
     // What the collector does inside shuttle doesn't see.
     #[cfg(shuttle)]
     super::primitive::step();
-    let pinned = PARTICIPANT.try_with(|mine| mine.get_or_init(|| collector().register()).pin());
-    Guard(pinned.unwrap_or_else(|_| pin_late()))
+    let handle = HANDLE.try_with(Cell::get).unwrap_or(ptr::null());
+    // SAFETY: it is null before `PARTICIPANT` has a handle and when that goes.
+    match unsafe { handle.as_ref() } {
+        Some(handle) => Guard(handle.pin()),
+        None => Guard(pin_slow()),
+    }
 }
 
 /// Whether the calling thread is pinned.
 pub(crate) fn is_pinned() -> bool {
     PARTICIPANT
-        .try_with(|mine| mine.get().is_some_and(LocalHandle::is_pinned))
+        .try_with(|Participant(mine)| mine.get().is_some_and(LocalHandle::is_pinned))
         .unwrap_or(false)
 }
 
-/// A thread whose thread-locals are gone takes part for the moment.
+/// The first pin of a thread. One whose thread-locals are gone takes part for the moment.
 #[cold]
-fn pin_late() -> crossbeam_epoch::Guard {
-    collector().register().pin()
+fn pin_slow() -> crossbeam_epoch::Guard {
+    let pinned = PARTICIPANT.try_with(|Participant(mine)| {
+        let mine = mine.get_or_init(|| collector().register());
+        let _ = HANDLE.try_with(|handle| handle.set(mine));
+        mine.pin()
+    });
+    pinned.unwrap_or_else(|_| collector().register().pin())
 }
 
 impl Guard {
