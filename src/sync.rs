@@ -76,18 +76,24 @@
 //! there are no false alarms; `src/sync/deadlock.rs` says why.
 //!
 //! Not seen are waits with a time limit, which end by themselves; events, locks of other libraries, channels and joins; an
-//! unowned [`Lock`], which anybody may release; and threads whose thread-locals are being destroyed.
+//! unowned [`Lock`], which anybody may release; and what threads hold or wait for whose thread-locals are being
+//! destroyed.
 //!
 //! # Holders that end
 //!
-//! A thread that ends while it holds a lock, because a guard was forgotten or leaked, makes all waits for it end with
-//! [`AcquireError::OwnerDied`], those that have begun before and those to come. A panic gives locks back as it passes
-//! their guards, and poisons nothing.
+//! A thread that ends while it holds a [`Mutex`], an [`RLock`] or a [`Lock::owned`], because a guard was forgotten or
+//! leaked, makes all waits for it end with [`AcquireError::OwnerDied`], those that have begun before and those to come.
+//! A panic gives locks back as it passes their guards, and poisons nothing.
+//!
+//! A thread ends, for this, when its thread-locals are destroyed. A guard that lies in a thread-local may be dropped after
+//! that: if nobody has waited for the lock it is given back, otherwise the lock stays out of use. What a thread takes only
+//! then, and leaks, nobody learns of.
 //!
 //! # Blocking
 //!
-//! `lock` blocks the thread until the lock is free, [`Event::wait`] until the event is set, `try_lock_for` and `try_lock_until` until the time is over. `try_lock`
-//! and everything else doesn't block. Fairness is parking_lot's: somebody who comes may pass those who wait, but not for
+//! `lock` blocks the thread until the lock is free, [`Event::wait`] until the event is set, `try_lock_for` and
+//! `try_lock_until` until the time is over. `try_lock` and everything else doesn't block, but for a moment at a thread's
+//! first lock. A global allocator can't use these locks: they allocate. Fairness is parking_lot's: somebody who comes may pass those who wait, but not for
 //! longer than half a millisecond.
 
 pub mod deadlock;

@@ -435,6 +435,8 @@ fn to_wait_for_oneself_is_a_deadlock() {
     let mutex = Mutex::new(());
     let guard = mutex.lock().unwrap();
     assert!(is_deadlock(&mutex.lock()));
+    // It would be one again.
+    assert!(is_deadlock(&deadlock::retry(|| mutex.lock().map(drop))));
     assert_eq!(
         mutex.try_lock_for(SHORT).map(drop),
         Err(AcquireError::TimedOut)
@@ -612,6 +614,29 @@ fn parked_waits_end_with_the_owner() {
             .collect::<Vec<_>>()
     });
     assert_eq!(answers, [true; 4]);
+}
+
+/// A thread that is ending waits for one that has ended.
+#[test]
+fn late_waits_end_with_the_owner() {
+    static MUTEX: Mutex<()> = Mutex::new(());
+    static ANSWER: Mutex<Option<Result<(), AcquireError>>> = Mutex::new(None);
+    struct Late;
+    impl Drop for Late {
+        fn drop(&mut self) {
+            let answer = MUTEX.lock().map(drop);
+            *ANSWER.lock().unwrap() = Some(answer);
+        }
+    }
+    thread_local! { static LATE: Late = const { Late } }
+    let owner = on_thread(|| {
+        std::mem::forget(MUTEX.lock());
+        ThreadKey::current()
+    });
+    in_time(|| on_thread(|| LATE.with(|_| ())));
+    // Before or after its own end was told.
+    let answer = ANSWER.lock().unwrap().take();
+    assert_eq!(answer, Some(Err(AcquireError::OwnerDied { owner })));
 }
 
 /// A guard that lies in a thread-local is dropped before or after the end of its thread is told. Others never get at the

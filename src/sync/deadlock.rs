@@ -63,7 +63,7 @@ pub struct Step {
     pub thread_name: Option<String>,
     /// The name of the lock that it waits for.
     pub lock_name: Option<&'static str>,
-    /// The address of that lock, which tells locks without names apart.
+    /// An address within that lock, which tells locks without names apart.
     pub lock_address: usize,
     /// The thread that holds it.
     pub holder: ThreadKey,
@@ -137,9 +137,10 @@ pub(super) fn check_after() -> Duration {
     Duration::from_nanos(CHECK_AFTER.load(Relaxed))
 }
 
-/// Calls `f` until it ends otherwise than by a deadlock. In between it waits for a while, at random and longer each time,
-/// so that the threads of the circle don't meet again. What `f` has done before the error stays done; guards are given
-/// back by the `?` that returns it.
+/// Calls `f` until it ends otherwise than by a deadlock of several threads. In between it waits for a while, at random
+/// and longer each time, so that the threads of the circle don't meet again. What `f` has done before the error stays
+/// done; guards are given back by the `?` that returns it. The caller must hold no lock that others of the circle want:
+/// they would never get it.
 ///
 /// # Examples
 ///
@@ -158,12 +159,12 @@ pub(super) fn check_after() -> Duration {
 ///
 /// # Errors
 ///
-/// Those of `f`, but [`AcquireError::Deadlock`].
+/// Those of `f`; of [`AcquireError::Deadlock`] only the wait of a thread for itself, which it would meet again.
 pub fn retry<R>(mut f: impl FnMut() -> Result<R, AcquireError>) -> Result<R, AcquireError> {
     let mut longest = Duration::from_micros(50);
     loop {
         match f() {
-            Err(AcquireError::Deadlock(_)) => {}
+            Err(AcquireError::Deadlock(report)) if report.steps().len() > 1 => {}
             answer => return answer,
         }
         // A random number: the hasher of `std` has one for each instance.

@@ -1,7 +1,8 @@
 //! `Lock`: a lock without data, which any thread may release.
 
 use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use super::owned::{Owned, Patience};
@@ -119,7 +120,8 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`AcquireError::WouldBlock`] if somebody does.
+    /// [`AcquireError::WouldBlock`] if somebody does; of an [`owned`](Self::owned) lock also
+    /// [`AcquireError::OwnerDied`].
     ///
     /// # Examples
     ///
@@ -139,7 +141,8 @@ impl Lock {
     ///
     /// # Errors
     ///
-    /// [`AcquireError::TimedOut`] if the time is over.
+    /// [`AcquireError::TimedOut`] if the time is over; of an [`owned`](Self::owned) lock also
+    /// [`AcquireError::OwnerDied`].
     ///
     /// # Examples
     ///
@@ -183,10 +186,11 @@ impl Lock {
         } else {
             self.lock.lock_for_nobody(patience)?;
         }
-        // Relaxed, both: we have locked, so nobody else counts; and whoever releases compares the number only.
+        // Relaxed: we have locked after whoever ended the last hold, who has seen its number, and `last` with it.
         let hold = self.last.load(Relaxed) + 1;
         self.last.store(hold, Relaxed);
-        self.hold.store(hold, Relaxed);
+        // Release: pairs with the Acquire in `end_hold`, whose thread needn't be this one.
+        self.hold.store(hold, Release);
         Ok(LockGuard { lock: self, hold })
     }
 
@@ -218,12 +222,14 @@ impl Lock {
             return Err(ReleaseError::NotHeld);
         }
         if self.is_owned && !self.lock.is_mine() {
-            let owner = self.lock.owner().map(ThreadKey::of);
+            let owner = self.lock.owner().or(self.lock.dead_owner());
+            let owner = owner.map(ThreadKey::of);
             return Err(ReleaseError::NotOwner { owner });
         }
-        // Relaxed: who gets from the number to 0 unlocks, and the raw lock orders the rest.
+        // Acquire: pairs with the Release in `lock_with`; the unlock hands on what was written there. Relaxed on
+        // failure: only compared.
         self.hold
-            .compare_exchange(hold, 0, Relaxed, Relaxed)
+            .compare_exchange(hold, 0, Acquire, Relaxed)
             .map_err(|_| ReleaseError::NotHeld)?;
         if self.is_owned {
             // SAFETY: this thread has locked it, and that was the only way to end this hold.
@@ -246,7 +252,9 @@ impl Lock {
     /// ```
     #[doc(alias = "locked")]
     pub fn is_locked(&self) -> bool {
-        self.lock.is_locked()
+        // What `release` goes by. An owned one whose owner has ended counts as well.
+        // Relaxed: nobody concludes anything else from it.
+        self.hold.load(Relaxed) != 0 || self.is_owned && self.lock.is_locked()
     }
 }
 

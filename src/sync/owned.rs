@@ -54,11 +54,11 @@ pub(super) enum Patience {
 }
 
 impl Patience {
-    /// A time that is too far away to be told is forever.
+    /// A time that is too far away to be told is thirty years, not forever: it ends by itself.
     pub(super) fn lasting(time: Duration) -> Self {
-        Instant::now()
-            .checked_add(time)
-            .map_or(Self::Forever, Self::Until)
+        const FAR_AWAY: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+        let now = Instant::now();
+        Self::Until(now.checked_add(time).unwrap_or_else(|| now + FAR_AWAY))
     }
 }
 
@@ -136,14 +136,11 @@ impl Owned {
         if matches!(patience, Patience::Forever) && self.is_mine() {
             return Err(AcquireError::Deadlock(graph().wait_for_oneself(self)));
         }
-        if me & LATE != 0 {
-            return self.lock_for_nobody(patience).and_then(|()| self.claim());
-        }
         let now = Instant::now();
         // When to ask the graph, and when to give up.
         let (first, end) = match patience {
             // Not even the graph is asked: who tries may try often.
-            Patience::None => return Err(AcquireError::WouldBlock),
+            Patience::None => return Err(self.dead_or(AcquireError::WouldBlock)),
             Patience::Until(end) => (end.min(now + check_after()), Some(end)),
             Patience::Forever => (now + check_after(), None),
         };
@@ -156,7 +153,9 @@ impl Owned {
                 None => AcquireError::TimedOut,
             });
         }
-        let wait = match graph().register(me, self, end.is_some()) {
+        // What a late thread holds others take for held by nobody, so its wait can't be part of a circle.
+        let ends_by_itself = end.is_some() || me & LATE != 0;
+        let wait = match graph().register(me & !LATE, self, ends_by_itself) {
             Ok(wait) => wait,
             Err(Refused::Deadlock(report)) => return Err(AcquireError::Deadlock(report)),
             Err(Refused::OwnerDied(owner)) => return Err(owner_died(owner)),
@@ -171,10 +170,15 @@ impl Owned {
         let answer = if locked {
             self.claim()
         } else {
-            Err(AcquireError::TimedOut)
+            Err(self.dead_or(AcquireError::TimedOut))
         };
         drop(wait);
         answer
+    }
+
+    /// The error, unless it is known that the owner has ended.
+    fn dead_or(&self, error: AcquireError) -> AcquireError {
+        self.dead_owner().map_or(error, owner_died)
     }
 
     /// Locks it for nobody: it has no owner then, and nothing is checked.
@@ -197,7 +201,7 @@ impl Owned {
     ///
     /// It was locked for nobody, and hasn't been unlocked since.
     pub(super) unsafe fn unlock_for_nobody(&self) {
-        // SAFETY: as for the caller.
+        // SAFETY: as for the caller. parking_lot's raw lock doesn't ask which thread unlocks.
         unsafe { self.raw.unlock() };
     }
 
@@ -237,7 +241,8 @@ impl Owned {
             .owner
             .compare_exchange(dead, DIED | dead, Relaxed, Relaxed);
         if died.is_ok() {
-            // SAFETY: the thread had locked it, and won't unlock it any more: it would find DIED.
+            // SAFETY: the thread had locked it, and won't unlock it any more: it would find DIED. parking_lot's raw
+            // lock doesn't ask which thread unlocks.
             unsafe { self.raw.unlock() };
         }
     }
