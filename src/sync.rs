@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `Lock()` | [`Lock`]; for data [`Mutex`] |
 //! | `RLock()` | [`RLock`] |
+//! | `Semaphore(n)`, `BoundedSemaphore(n)` | [`Semaphore::new`], [`Semaphore::bounded`] |
 //! | `Event()` | [`Event`] |
 //!
 //! # Python, and here
@@ -75,7 +76,7 @@
 //! they want. Exactly one thread of a circle gets that error: the one that would have closed it. None is missed, and
 //! there are no false alarms; `src/sync/deadlock.rs` says why.
 //!
-//! Not seen are waits with a time limit, which end by themselves; events, locks of other libraries, channels and joins; an
+//! Not seen are waits with a time limit, which end by themselves; events, semaphores, locks of other libraries, channels and joins; an
 //! unowned [`Lock`], which anybody may release; and what threads hold or wait for whose thread-locals are being
 //! destroyed.
 //!
@@ -91,7 +92,7 @@
 //!
 //! # Blocking
 //!
-//! `lock` blocks the thread until the lock is free, [`Event::wait`] until the event is set, `try_lock_for` and
+//! `lock` blocks the thread until the lock is free, [`Event::wait`] until the event is set, [`Semaphore::acquire`] until there is a permit, `try_lock_for` and
 //! `try_lock_until` until the time is over. `try_lock` and everything else doesn't block, but for a moment at a thread's
 //! first lock. A global allocator can't use these locks: they allocate. Fairness is parking_lot's: somebody who comes may pass those who wait, but not for
 //! longer than half a millisecond.
@@ -103,6 +104,7 @@ mod lock;
 mod mutex;
 mod owned;
 mod rlock;
+mod semaphore;
 mod thread;
 
 pub use deadlock::DeadlockReport;
@@ -111,4 +113,5 @@ pub use event::Event;
 pub use lock::{Lock, LockGuard};
 pub use mutex::{Mutex, MutexGuard};
 pub use rlock::{RLock, RLockGuard};
+pub use semaphore::{OwnedPermit, Permit, Semaphore};
 pub use thread::ThreadKey;

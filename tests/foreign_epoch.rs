@@ -2,6 +2,7 @@
 //! own use of this crate would come at the worst moment; and their pins don't delay our memory.
 
 use std::alloc::{GlobalAlloc, Layout, System};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::thread;
 
@@ -36,8 +37,12 @@ unsafe impl GlobalAlloc for Watching {
     }
 }
 
+/// Pins of ours in one test would delay the memory of the other.
+static ALONE: Mutex<()> = Mutex::new(());
+
 #[test]
 fn what_others_defer_never_runs_in_our_calls() {
+    let _alone = ALONE.lock();
     static OURS: AtomicBool = AtomicBool::new(false);
     thread::spawn(|| {
         let mut numbers = Interner::<u64>::new();
@@ -64,6 +69,7 @@ fn what_others_defer_never_runs_in_our_calls() {
 
 #[test]
 fn the_pin_of_another_user_delays_none_of_our_memory() {
+    let _alone = ALONE.lock();
     let names = Interner::<str>::new();
     let _pinned = crossbeam_epoch::pin();
     drop(names.intern("x".repeat(LARGE_FROM)));

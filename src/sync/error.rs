@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::ThreadKey;
 use super::deadlock::DeadlockReport;
 
-/// Why a lock can't be had.
+/// Why a lock, or a permit, can't be had.
 ///
 /// # Examples
 ///
@@ -29,6 +29,8 @@ pub enum AcquireError {
     /// To wait would be to wait for oneself: the threads of the report wait for each other, in a circle which this
     /// wait would have closed. They go on when this thread lets go of what they want.
     Deadlock(Arc<DeadlockReport>),
+    /// The semaphore was closed.
+    Closed,
     /// The thread that held it has ended without giving it back.
     OwnerDied {
         /// That thread.
@@ -39,11 +41,12 @@ pub enum AcquireError {
 impl fmt::Display for AcquireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WouldBlock => f.write_str("the lock is held"),
-            Self::TimedOut => f.write_str("the lock was held until the time was over"),
+            Self::WouldBlock => f.write_str("others have it"),
+            Self::TimedOut => f.write_str("others had it until the time was over"),
             Self::Deadlock(report) => {
                 write!(f, "waiting for the lock would be a deadlock: {report}")
             }
+            Self::Closed => f.write_str("the semaphore is closed"),
             Self::OwnerDied { owner } => {
                 write!(f, "thread {owner} has ended while it held the lock")
             }
@@ -53,7 +56,7 @@ impl fmt::Display for AcquireError {
 
 impl Error for AcquireError {}
 
-/// Why a lock can't be given back.
+/// Why a lock, or a permit, can't be given back.
 ///
 /// # Examples
 ///
@@ -72,6 +75,13 @@ pub enum ReleaseError {
         /// That thread, if it is known.
         owner: Option<ThreadKey>,
     },
+    /// There would be more permits than there may be.
+    OverRelease {
+        /// How many there may be.
+        max: usize,
+    },
+    /// No permits were to be given back.
+    ZeroPermits,
 }
 
 impl fmt::Display for ReleaseError {
@@ -80,6 +90,8 @@ impl fmt::Display for ReleaseError {
             Self::NotHeld => f.write_str("the lock isn't held"),
             Self::NotOwner { owner: Some(owner) } => write!(f, "thread {owner} holds the lock"),
             Self::NotOwner { owner: None } => f.write_str("another thread holds the lock"),
+            Self::OverRelease { max } => write!(f, "there would be more than {max} permits"),
+            Self::ZeroPermits => f.write_str("there are no permits to be given back"),
         }
     }
 }
