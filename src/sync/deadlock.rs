@@ -24,7 +24,6 @@ use std::error::Error;
 use std::fmt;
 use std::ptr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::thread;
 use std::time::Duration;
 
@@ -32,7 +31,7 @@ use parking_lot::Mutex;
 
 use super::owned::Owned;
 use super::{AcquireError, ThreadKey};
-use crate::table::primitive::thread_number;
+use crate::table::primitive::{AtomicU64, Ordering::Relaxed, thread_number};
 
 /// A circle of threads of which each waits for a lock that the next one holds.
 ///

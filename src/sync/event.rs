@@ -1,12 +1,12 @@
 //! `Event`: a flag that threads wait for.
 
 use std::fmt;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
 use super::owned::Patience;
+use crate::table::primitive::{AtomicBool, Ordering};
 
 /// A flag that threads wait for: Python's `Event`.
 ///

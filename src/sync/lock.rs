@@ -1,12 +1,12 @@
 //! `Lock`: a lock without data, which any thread may release.
 
 use std::fmt;
-use std::sync::atomic::AtomicU64;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::time::{Duration, Instant};
 
 use super::owned::{Owned, Patience};
 use super::{AcquireError, ReleaseError, ThreadKey};
+use crate::table::primitive::AtomicU64;
+use crate::table::primitive::Ordering::{Acquire, Relaxed, Release};
 
 /// A lock without data: Python's `Lock`. Any thread may release it, whoever holds it; so to wait for it twice is no
 /// deadlock, and none is looked for. One that is [`owned`](Self::owned) is released by the thread that holds it, and

@@ -32,7 +32,6 @@
 //! ordered by the graph's lock: a thread that is registered has stored its name in all that it owns before, and can't
 //! take it out before it is taken off. DIED is stored before the raw unlock that lets others see it.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
 use parking_lot::RawMutex;
@@ -41,6 +40,7 @@ use parking_lot::lock_api::{RawMutex as _, RawMutexTimed as _};
 use super::deadlock::{Refused, check_after, graph};
 use super::thread::{LATE, me};
 use super::{AcquireError, ThreadKey};
+use crate::table::primitive::{AtomicU64, Ordering::Relaxed};
 
 /// The owner has ended.
 const DIED: u64 = 1 << 63;

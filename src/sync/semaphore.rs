@@ -9,7 +9,6 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::mem;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering};
 use std::thread::{self, Thread};
 use std::time::{Duration, Instant};
 
@@ -17,6 +16,7 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::owned::Patience;
 use super::{AcquireError, ReleaseError};
+use crate::table::primitive::{AtomicU8, Ordering};
 
 /// A number of permits, of which threads take some and give them back: Python's `Semaphore`, and with
 /// [`bounded`](Self::bounded) its `BoundedSemaphore`.
