@@ -103,6 +103,7 @@ mod event;
 mod lock;
 mod mutex;
 mod owned;
+mod patience;
 mod rlock;
 mod semaphore;
 mod thread;

@@ -7,7 +7,7 @@
 use std::cell::OnceCell;
 
 use super::slots;
-use crate::table::primitive::{global, local, thread_number};
+use crate::table::primitive::{get_or_make, global, local, thread_number};
 use crate::{Interned, Interner, WeakInterned};
 
 global! { fn threads() -> Interner<u64> = Interner::new() }
@@ -20,13 +20,9 @@ local! { static SENTINEL: Sentinel = Sentinel(OnceCell::new()) }
 fn with<R>(f: impl FnOnce(&Interned<u64>) -> R) -> Option<R> {
     SENTINEL
         .try_with(|Sentinel(sentinel)| {
-            if sentinel.get().is_none() {
-                // Set already if the allocator has been here meanwhile: then both are of one value.
-                let _ = sentinel.set(threads().intern(thread_number()));
-            }
-            sentinel.get().map(f)
+            f(get_or_make(sentinel, || threads().intern(thread_number())))
         })
-        .ok()?
+        .ok()
 }
 
 /// Makes sure that the end of the thread will be noticed. `None` if that has been.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
 
-use super::owned::Patience;
+use super::patience::Patience;
 use crate::table::primitive::{AtomicBool, Ordering};
 
 /// A flag that threads wait for: Python's `Event`.

@@ -3,7 +3,8 @@
 use std::fmt;
 use std::time::{Duration, Instant};
 
-use super::owned::{Owned, Patience};
+use super::owned::Owned;
+use super::patience::Patience;
 use super::{AcquireError, ReleaseError, ThreadKey};
 use crate::table::primitive::AtomicU64;
 use crate::table::primitive::Ordering::{Acquire, Relaxed, Release};

@@ -7,7 +7,8 @@ use std::ops::{Deref, DerefMut};
 use std::time::{Duration, Instant};
 
 use super::AcquireError;
-use super::owned::{Owned, Patience};
+use super::owned::Owned;
+use super::patience::Patience;
 
 /// Data that one thread at a time gets at. A wait that could never end is refused.
 ///

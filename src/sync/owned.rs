@@ -32,35 +32,19 @@
 //! ordered by the graph's lock: a thread that is registered has stored its name in all that it owns before, and can't
 //! take it out before it is taken off. DIED is stored before the raw unlock that lets others see it.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use parking_lot::RawMutex;
 use parking_lot::lock_api::{RawMutex as _, RawMutexTimed as _};
 
 use super::deadlock::{Refused, check_after, graph};
+use super::patience::Patience;
 use super::thread::{LATE, me};
 use super::{AcquireError, ThreadKey};
 use crate::table::primitive::{AtomicU64, Ordering::Relaxed};
 
 /// The owner has ended.
 const DIED: u64 = 1 << 63;
-
-/// Until when a thread waits.
-#[derive(Clone, Copy)]
-pub(super) enum Patience {
-    None,
-    Until(Instant),
-    Forever,
-}
-
-impl Patience {
-    /// A time that is too far away to be told is thirty years, not forever: it ends by itself.
-    pub(super) fn lasting(time: Duration) -> Self {
-        const FAR_AWAY: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
-        let now = Instant::now();
-        Self::Until(now.checked_add(time).unwrap_or_else(|| now + FAR_AWAY))
-    }
-}
 
 pub(super) struct Owned {
     raw: RawMutex,

@@ -7,7 +7,8 @@ use std::ops::Deref;
 use std::time::{Duration, Instant};
 
 use super::AcquireError;
-use super::owned::{Owned, Patience};
+use super::owned::Owned;
+use super::patience::Patience;
 
 /// Data that one thread at a time gets at, which may take the lock again while it holds it: Python's `RLock`. So its
 /// guards give shared references only.

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::{Mutex, MutexGuard};
 
-use super::owned::Patience;
+use super::patience::Patience;
 use super::{AcquireError, ReleaseError};
 use crate::table::primitive::{AtomicU8, Ordering};
 

@@ -34,7 +34,7 @@ use std::sync::{Arc, LazyLock};
 use crossbeam_epoch::{Collector, LocalHandle};
 
 use super::node::Node;
-use super::primitive::{AtomicU8, AtomicUsize, Liveness, Ordering, global, local};
+use super::primitive::{AtomicU8, AtomicUsize, Liveness, Ordering, get_or_make, global, local};
 
 /// Nodes in a batch.
 const BATCH_NODES: usize = if cfg!(any(loom, shuttle, miri)) {
@@ -101,7 +101,7 @@ pub(crate) fn is_pinned() -> bool {
 #[cold]
 fn pin_slow() -> crossbeam_epoch::Guard {
     let pinned = PARTICIPANT.try_with(|Participant(mine)| {
-        let mine = mine.get_or_init(|| collector().register());
+        let mine = get_or_make(mine, || collector().register());
         let _ = HANDLE.try_with(|handle| handle.set(mine));
         mine.pin()
     });

@@ -62,6 +62,15 @@ pub(crate) unsafe trait Zeroed {
     fn zeroed() -> Self;
 }
 
+/// As `OnceCell::get_or_init`, for what the allocator may ask for as well while it is being made: who is done first
+/// has made it.
+pub(crate) fn get_or_make<T>(cell: &core::cell::OnceCell<T>, make: impl FnOnce() -> T) -> &T {
+    if cell.get().is_none() {
+        let _ = cell.set(make());
+    }
+    cell.get().expect("it was made")
+}
+
 global! { fn threads() -> AtomicU64 = AtomicU64::new(1) }
 local! { static NUMBER: core::cell::Cell<u64> = core::cell::Cell::new(0) }
 

@@ -1,0 +1,20 @@
+//! How long a thread waits, for whatever it is.
+
+use std::time::{Duration, Instant};
+
+/// Until when a thread waits.
+#[derive(Clone, Copy)]
+pub(super) enum Patience {
+    None,
+    Until(Instant),
+    Forever,
+}
+
+impl Patience {
+    /// A time that is too far away to be told is thirty years, not forever: it ends by itself.
+    pub(super) fn lasting(time: Duration) -> Self {
+        const FAR_AWAY: Duration = Duration::from_secs(30 * 365 * 24 * 60 * 60);
+        let now = Instant::now();
+        Self::Until(now.checked_add(time).unwrap_or_else(|| now + FAR_AWAY))
+    }
+}
