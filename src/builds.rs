@@ -1,15 +1,18 @@
-//! Who builds which entry, and who waits for it: the one place of the crate that blocks.
+//! Who builds which entry, and who waits for it: the one place outside `sync` that blocks.
 //!
 //! A key without a value stands in the table as a node in the state BUILDING. This registry says which
 //! thread builds it, if one does, so that
 //!
-//! - others of that key sleep until the value is there,
+//! - others of that key, threads and tasks, sleep until the value is there,
 //! - one of them goes on if the builder gives up, and
 //! - nobody waits for itself, however many keys, maps and threads lie in between.
 //!
 //! A node is registered before it is linked, and only the lock's owner changes who builds. A waiter holds a
 //! count on its node, so the address that stands here is not used again meanwhile. A builder leaves the
 //! registry before it gives its count back.
+//!
+//! What a task builds no thread builds: nobody looks for circles there. Wakers of tasks are user code, and run without the
+//! lock.
 
 #![allow(
     clippy::borrow_deref_ref,
@@ -20,7 +23,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::ptr;
 use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
 
+use crate::table::FirstPanic;
 use crate::table::primitive::{Condvar, Mutex, global, lock, thread_number, wait};
 use crate::table::{Building, Node};
 
@@ -31,23 +36,40 @@ struct Builds {
     builders: BTreeMap<usize, Builder>,
     /// What a thread waits for, by the thread's number.
     waiting: BTreeMap<u64, Awaited>,
-    claims: u64,
+    /// How many claims and waits of tasks there were.
+    numbers: u64,
 }
 
 struct Builder {
+    /// Or [`NO_THREAD`].
     thread: u64,
     /// The claim's own: an address may be used again before its claim has ended.
     claim: u64,
-    /// Made by the first who waits.
+    /// Made by the first thread that waits.
     gone: Option<Arc<Condvar>>,
+    /// Tasks that wait, by their numbers.
+    tasks: BTreeMap<u64, Waker>,
 }
 
+/// A task builds it.
+const NO_THREAD: u64 = 0;
+
 impl Builder {
-    /// Lets those who wait look again.
-    fn wake(&self) {
+    /// Lets the threads that wait look again.
+    fn wake_threads(&self) {
         if let Some(gone) = &self.gone {
             gone.notify_all();
         }
+    }
+
+    /// Lets all who wait look again. Without the lock.
+    fn wake(self) {
+        self.wake_threads();
+        let mut panics = FirstPanic::default();
+        for waker in self.tasks.into_values() {
+            panics.catch(|| waker.wake());
+        }
+        panics.resume();
     }
 }
 
@@ -63,7 +85,7 @@ impl Builds {
         Self {
             builders: BTreeMap::new(),
             waiting: BTreeMap::new(),
-            claims: 0,
+            numbers: 0,
         }
     }
 
@@ -83,30 +105,39 @@ impl Builds {
             // Nothing is to be waited for there any more. Whoever has seen to that doesn't take the lock,
             // to tell; so we do.
             if !matches!(awaited.building(), Building::UnderWay) {
-                self.builders.get(&node).inspect(|builder| builder.wake());
+                self.builders
+                    .get(&node)
+                    .inspect(|builder| builder.wake_threads());
                 return false;
             }
         }
         false
     }
 
-    fn claim(&mut self, node: usize) -> Claim {
-        self.claims += 1;
-        let claim = self.claims;
+    fn number(&mut self) -> u64 {
+        self.numbers += 1;
+        self.numbers
+    }
+
+    fn claim(&mut self, node: usize, thread: u64) -> Claim {
+        let claim = self.number();
         let builder = Builder {
-            thread: thread_number(),
+            thread,
             claim,
             gone: None,
+            tasks: BTreeMap::new(),
         };
         self.builders.insert(node, builder);
         Claim { node, claim }
     }
 
-    fn release(&mut self, claim: &Claim) {
-        if let Entry::Occupied(builder) = self.builders.entry(claim.node)
-            && builder.get().claim == claim.claim
-        {
-            builder.remove().wake();
+    /// Ends a claim. Those who wait are to be woken.
+    fn release(&mut self, claim: &Claim) -> Option<Builder> {
+        match self.builders.entry(claim.node) {
+            Entry::Occupied(builder) if builder.get().claim == claim.claim => {
+                Some(builder.remove())
+            }
+            _ => None,
         }
     }
 }
@@ -120,14 +151,34 @@ pub(crate) struct Claim {
 
 impl Claim {
     /// Claims a node that nobody else knows yet.
-    pub(crate) fn of_new(node: usize) -> Self {
-        lock(&*registry()).claim(node)
+    pub(crate) fn of_new(node: usize, who: Who) -> Self {
+        lock(&*registry()).claim(node, who.thread())
     }
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        lock(&*registry()).release(self);
+        let builder = lock(&*registry()).release(self);
+        if let Some(builder) = builder {
+            builder.wake();
+        }
+    }
+}
+
+/// On whose behalf an entry is sought.
+#[derive(Clone, Copy)]
+pub(crate) enum Who {
+    /// The calling thread, which may wait for itself.
+    Thread,
+    Task,
+}
+
+impl Who {
+    fn thread(self) -> u64 {
+        match self {
+            Self::Thread => thread_number(),
+            Self::Task => NO_THREAD,
+        }
     }
 }
 
@@ -159,11 +210,60 @@ pub(crate) fn wait_for(node: &Node) -> Waited {
             return Waited::Deadlock;
         }
         let Some(builder) = builds.builders.get_mut(&address) else {
-            return Waited::Claimed(builds.claim(address));
+            return Waited::Claimed(builds.claim(address, me));
         };
         let gone = builder.gone.get_or_insert_default().clone();
         builds.waiting.insert(me, Awaited(node));
         builds = wait(&gone, builds);
         builds.waiting.remove(&me);
+    }
+}
+
+/// The wait of a task for an entry. Dropping it ends that.
+pub(crate) struct TaskWait {
+    node: usize,
+    number: u64,
+}
+
+impl TaskWait {
+    /// The caller keeps its count on the node as long as this is there.
+    pub(crate) fn new(node: &Node) -> Self {
+        Self {
+            node: ptr::from_ref(node).addr(),
+            number: lock(&*registry()).number(),
+        }
+    }
+
+    /// As [`wait_for`], for a task. The node is the one that this was made for.
+    pub(crate) fn poll(&self, node: &Node, cx: &Context<'_>) -> Poll<Waited> {
+        let waker = cx.waker().clone();
+        let registry = registry();
+        let mut builds = lock(&*registry);
+        let waited = match node.building() {
+            Building::Done => Waited::Built,
+            Building::GivenUp => Waited::GivenUp,
+            Building::UnderWay => match builds.builders.get_mut(&self.node) {
+                None => Waited::Claimed(builds.claim(self.node, NO_THREAD)),
+                Some(builder) => {
+                    let old = builder.tasks.insert(self.number, waker);
+                    drop(builds);
+                    drop(old);
+                    return Poll::Pending;
+                }
+            },
+        };
+        // The waker goes without the lock.
+        drop(builds);
+        Poll::Ready(waited)
+    }
+}
+
+impl Drop for TaskWait {
+    fn drop(&mut self) {
+        let waker = lock(&*registry())
+            .builders
+            .get_mut(&self.node)
+            .and_then(|builder| builder.tasks.remove(&self.number));
+        drop(waker);
     }
 }

@@ -3,11 +3,12 @@
 use std::convert::Infallible;
 use std::error::Error;
 use std::fmt;
+use std::future;
 use std::hash::{BuildHasher, Hash};
 
 use equivalent::Equivalent;
 
-use crate::builds::{self, Claim, Waited};
+use crate::builds::{self, Claim, TaskWait, Waited, Who};
 use crate::cached::Entry;
 use crate::map::wanted;
 use crate::table::{Found, NewNode, Outcome, Pending, Ref, pin};
@@ -101,54 +102,163 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
         let hash = self.hasher.hash_one(&key);
         let mut seed = key;
         loop {
-            let mut claim = None;
-            let outcome = self.table.search_or_insert(
-                hash,
-                pin(),
-                seed,
-                |pending, entry, found| {
-                    wanted(pending, |key| key) == &entry.value().key
-                        && match found {
-                            Found::Live | Found::Immortal | Found::Building => true,
-                            Found::HeldBack => self.publish(entry),
-                            Found::Hidden | Found::Dead => false,
-                        }
-                },
-                // Claiming takes a lock.
-                true,
-                |key, seat| {
-                    let node = NewNode::sized(seat, Entry::new(key, None)).building();
-                    // Before others can see it: who finds it finds its builder.
-                    claim = Some(Claim::of_new(node.address()));
-                    node
-                },
-            );
-            let (entry, found, rest) = match outcome {
-                Outcome::Met(entry, found, rest) => (entry, found, rest),
-                Outcome::Inserted(entry) => {
-                    let claim = claim.expect("a node is claimed when it is made");
-                    return self.build(Build { claim, entry }, hash, build);
-                }
-            };
-            // A node of our own that came too late is nobody's business any more.
-            drop(claim);
-            let waited = match found {
-                Found::Building => builds::wait_for(entry.node()),
-                _ => Waited::Built,
-            };
-            match waited {
-                Waited::Built => {
-                    // User code, which may panic, before there is a result that a panic would lose.
+            let (entry, key) = match self.seek(hash, seed, Who::Thread) {
+                // User code, which may panic, before there is a result that a panic would lose.
+                Sought::Built(entry, rest) => {
                     drop((rest, build));
+                    return Ok(Cached::from_ref(entry));
+                }
+                Sought::Ours(under_way) => return self.build(under_way, hash, build),
+                Sought::UnderWay(entry, key) => (entry, key),
+            };
+            match builds::wait_for(entry.node()) {
+                Waited::Built => {
+                    drop((key, build));
                     return Ok(Cached::from_ref(entry));
                 }
                 Waited::Claimed(claim) => {
                     let under_way = Build { claim, entry };
-                    drop(rest);
+                    drop(key);
                     return self.build(under_way, hash, build);
                 }
                 Waited::Deadlock => return Err(InitError::Deadlock),
-                Waited::GivenUp => seed = rest.into_key(),
+                Waited::GivenUp => seed = key,
+            }
+        }
+    }
+
+    /// As [`get_or_init`](Self::get_or_init), for a task: it waits without blocking its thread, on any executor, for
+    /// builders that are threads or tasks. A future that is dropped waits, or builds, no longer; the next one who waits
+    /// builds then.
+    ///
+    /// Nobody looks for circles of tasks: one that awaits its own key within `build` sleeps for ever, and so does a thread
+    /// that waits for a task which needs it to go on.
+    ///
+    /// # Panics
+    ///
+    /// If `build` panics, in this task only.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::task::{Context, Poll, Waker};
+    /// use hapax::{Cached, WeakMap};
+    ///
+    /// # async fn fetch(id: u32) -> String { id.to_string() }
+    /// async fn page(pages: &WeakMap<u32, String>, id: u32) -> Cached<u32, String> {
+    ///     pages.get_or_init_async(id, async |&id| fetch(id).await).await
+    /// }
+    /// # let pages = WeakMap::new();
+    /// # let mut page = std::pin::pin!(page(&pages, 5));
+    /// # let Poll::Ready(page) = page.as_mut().poll(&mut Context::from_waker(Waker::noop())) else { unreachable!() };
+    /// # assert_eq!(*page, "5");
+    /// ```
+    pub async fn get_or_init_async(
+        &self,
+        key: K,
+        build: impl AsyncFnOnce(&K) -> V,
+    ) -> Cached<K, V> {
+        let build = async |key: &K| Ok::<V, Infallible>(build(key).await);
+        match self.try_get_or_init_async(key, build).await {
+            Ok(entry) => entry,
+            Err(InitError::Init(never)) => match never {},
+            Err(InitError::Deadlock) => unreachable!("nobody looks for it"),
+        }
+    }
+
+    /// As [`get_or_init_async`](Self::get_or_init_async), if building may fail.
+    ///
+    /// # Errors
+    ///
+    /// [`InitError::Init`] with what this call's own `build` returned. Others that wait build in turn.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::task::{Context, Poll, Waker};
+    /// use hapax::{InitError, WeakMap};
+    ///
+    /// let map = WeakMap::<&str, u32>::new();
+    /// let mut entry = Box::pin(map.try_get_or_init_async("a", async |_| Err("no such file")));
+    /// # let mut context = Context::from_waker(Waker::noop());
+    /// # let Poll::Ready(entry) = entry.as_mut().poll(&mut context) else { unreachable!() };
+    /// # assert_eq!(entry.unwrap_err(), InitError::Init("no such file"));
+    /// ```
+    pub async fn try_get_or_init_async<E>(
+        &self,
+        key: K,
+        build: impl AsyncFnOnce(&K) -> Result<V, E>,
+    ) -> Result<Cached<K, V>, InitError<E>> {
+        let hash = self.hasher.hash_one(&key);
+        let mut seed = key;
+        let under_way = loop {
+            let (entry, key) = match self.seek(hash, seed, Who::Task) {
+                Sought::Built(entry, rest) => {
+                    drop((rest, build));
+                    return Ok(Cached::from_ref(entry));
+                }
+                Sought::Ours(under_way) => break under_way,
+                Sought::UnderWay(entry, key) => (entry, key),
+            };
+            let wait = TaskWait::new(entry.node());
+            let waited = future::poll_fn(|cx| wait.poll(entry.node(), cx)).await;
+            drop(wait);
+            match waited {
+                Waited::Built => {
+                    drop((key, build));
+                    return Ok(Cached::from_ref(entry));
+                }
+                Waited::Claimed(claim) => {
+                    let under_way = Build { claim, entry };
+                    drop(key);
+                    break under_way;
+                }
+                Waited::Deadlock => unreachable!("nobody looks for it"),
+                Waited::GivenUp => seed = key,
+            }
+        };
+        let value = build(&under_way.entry.value().key).await;
+        let value = value.map_err(InitError::Init)?;
+        Ok(self.finish(under_way, hash, value))
+    }
+
+    /// Finds the entry, or begins to build one.
+    fn seek(&self, hash: u64, seed: K, who: Who) -> Sought<K, V> {
+        let mut claim = None;
+        let outcome = self.table.search_or_insert(
+            hash,
+            pin(),
+            seed,
+            |pending, entry, found| {
+                wanted(pending, |key| key) == &entry.value().key
+                    && match found {
+                        Found::Live | Found::Immortal | Found::Building => true,
+                        Found::HeldBack => self.publish(entry),
+                        Found::Hidden | Found::Dead => false,
+                    }
+            },
+            // Claiming takes a lock.
+            true,
+            |key, seat| {
+                let node = NewNode::sized(seat, Entry::new(key, None)).building();
+                // Before others can see it: who finds it finds its builder.
+                claim = Some(Claim::of_new(node.address(), who));
+                node
+            },
+        );
+        // A claim of our own that came too late is nobody's business any more.
+        match outcome {
+            Outcome::Inserted(entry) => {
+                let claim = claim.expect("a node is claimed when it is made");
+                Sought::Ours(Build { claim, entry })
+            }
+            Outcome::Met(entry, Found::Building, rest) => {
+                drop(claim);
+                Sought::UnderWay(entry, rest.into_key())
+            }
+            Outcome::Met(entry, _, rest) => {
+                drop(claim);
+                Sought::Built(entry, rest)
             }
         }
     }
@@ -167,14 +277,19 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
         hash: u64,
         build: impl FnOnce(&K) -> Result<V, E>,
     ) -> Result<Cached<K, V>, InitError<E>> {
+        let value = build(&under_way.entry.value().key).map_err(InitError::Init)?;
+        Ok(self.finish(under_way, hash, value))
+    }
+
+    /// Publishes what was built.
+    fn finish(&self, under_way: Build<K, V>, hash: u64, value: V) -> Cached<K, V> {
         let entry = &under_way.entry;
         let key = &entry.value().key;
-        let value = build(key).map_err(InitError::Init)?;
-        // SAFETY: this thread has the claim, and the entry isn't built yet.
+        // SAFETY: the caller has the claim, and the entry isn't built yet.
         unsafe { *entry.value().value.get() = Some(value) };
         // Published.
         if self.table.publish_built(entry) {
-            return Ok(Cached::from_ref(under_way.finish()));
+            return Cached::from_ref(under_way.finish());
         }
         // Given up by `get_or_insert`, whose own entry is linked by now, and counts.
         let other = self.table.search(hash, pin(), |other, found| {
@@ -186,19 +301,29 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
                 }
         });
         if let Some(other) = other {
-            // SAFETY: this thread has the claim, and the entry will never be built.
+            // SAFETY: the caller has the claim, and the entry will never be built.
             let lost = unsafe { (*entry.value().value.get()).take() };
             drop(under_way.finish());
             drop(lost);
-            return Ok(Cached::from_ref(other));
+            return Cached::from_ref(other);
         }
         // That has come and gone. So ours comes after it, as an entry that was removed at once.
         entry.node().finish_hidden();
-        Ok(Cached::from_ref(under_way.finish()))
+        Cached::from_ref(under_way.finish())
     }
 }
 
-/// An entry that this thread builds. Dropping it lets others build.
+/// What a look-up has come to.
+enum Sought<K, V> {
+    /// An entry with a value; and the seed, which wasn't needed.
+    Built(Ref<Entry<K, V>>, Pending<K, Entry<K, V>>),
+    /// An entry that the caller is to build.
+    Ours(Build<K, V>),
+    /// An entry that somebody else builds, and the seed.
+    UnderWay(Ref<Entry<K, V>>, K),
+}
+
+/// An entry that this thread or task builds. Dropping it lets others build.
 struct Build<K, V> {
     // The claim goes first: the registry must not know the node when our count is gone.
     claim: Claim,

@@ -8,8 +8,11 @@ mod keys;
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::fmt;
 use std::hash::{Hash, Hasher};
+use std::mem;
+use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, Wake, Waker};
 use std::time::Instant;
 
 use equivalent::Equivalent;
@@ -127,6 +130,37 @@ pub fn race3<A, B: 'static, C: 'static>(
     let elsewhere = elsewhere.join().unwrap();
     loom::skip_branch();
     (here, there, elsewhere)
+}
+
+/// Polls a future until it is done; the thread sleeps in between.
+pub fn block_on<F: Future>(future: F) -> F::Output {
+    #[derive(Default)]
+    struct Alarm(loom::sync::Mutex<bool>, loom::sync::Condvar);
+
+    impl Wake for Alarm {
+        fn wake(self: Arc<Self>) {
+            *self.0.lock().unwrap() = true;
+            self.1.notify_one();
+        }
+    }
+
+    let alarm = Arc::new(Alarm::default());
+    let waker = Waker::from(alarm.clone());
+    let mut future = pin!(future);
+    loop {
+        if let Poll::Ready(answer) = future.as_mut().poll(&mut Context::from_waker(&waker)) {
+            return answer;
+        }
+        let mut rings = alarm.0.lock().unwrap();
+        while !mem::take(&mut *rings) {
+            rings = alarm.1.wait(rings).unwrap();
+        }
+    }
+}
+
+/// Polls a future, and leaves it at that.
+pub fn poll_once<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+    pin!(future).poll(&mut Context::from_waker(Waker::noop()))
 }
 
 /// Counts the values that a run of a model makes, and those that are destroyed.
