@@ -28,15 +28,15 @@
 //! - [`LocalInterner`]: the front of an interner on one thread, whose handles, [`LocalInterned`], and hits write
 //!   nothing that threads share.
 //! - [`WeakMap`]: a cache from keys to values, with [`Cached`] and [`WeakCached`] as handles.
-//!   [`WeakMap::get_or_init`] builds a value exactly once.
+//!   [`WeakMap::get_or_init`] builds a value exactly once, [`WeakMap::get_or_init_async`] for tasks.
 //! - [`IdentityMap`]: a map keyed by *which* object it is, not by what it contains.
 //! - [`local`]: thread-local storage as a dict of dicts, as `threading.local` is in Python.
-//! - `sync`, with the feature of that name: locks that break deadlocks instead of hanging.
+//! - `sync`, with the feature of that name: Python's threading primitives, which break deadlocks instead of hanging.
 //!
 //! # Guarantees
 //!
 //! 1. Look-up, insert, drop and growth are lock-free, the allocator aside: none of them waits for another
-//!    thread. Only [`WeakMap::get_or_init`] and its fallible form wait, for the builder of their own key.
+//!    thread. Only [`WeakMap::get_or_init`] and its other forms wait, for the builder of their own key.
 //! 2. At any instant there is at most one live entry for a key: two handles of one interner hold equal values
 //!    if and only if they are the same pointer.
 //! 3. The entry is gone before the [drop hook](Interner::on_drop), the destructor and the
@@ -291,8 +291,7 @@ mod pinned;
 mod serde;
 #[cfg(feature = "arc-swap")]
 mod swap;
-// parking_lot has no counterpart under the checkers yet.
-#[cfg(all(feature = "sync", not(any(loom, shuttle))))]
+#[cfg(feature = "sync")]
 pub mod sync;
 mod table;
 
@@ -340,6 +339,19 @@ pub mod model {
     #[cfg(loom)]
     pub fn collect() {
         crate::table::pin().flush();
+    }
+
+    /// From now on the time is over for all waits of `sync` that have a limit.
+    #[cfg(all(feature = "sync", any(loom, shuttle)))]
+    pub fn pass_time() {
+        crate::sync::pass_time();
+    }
+
+    /// Does what thread exit does with the locks that the thread has. To be called at the end of each thread of a model
+    /// that takes some.
+    #[cfg(all(feature = "sync", any(loom, shuttle)))]
+    pub fn end_locks() {
+        crate::sync::tell_end();
     }
 
     /// Does what thread exit does. To be called at the end of each thread of a model.

@@ -6,6 +6,11 @@
 //! | `RLock()` | [`RLock`] |
 //! | `Semaphore(n)`, `BoundedSemaphore(n)` | [`Semaphore::new`], [`Semaphore::bounded`] |
 //! | `Event()` | [`Event`] |
+//! | `Condition(lock)` | [`Condition`], over any of the locks |
+//! | its `wait(timeout)`, `wait_for(f)` | [`Condition::wait_for`], [`Condition::wait_while`] not `f` |
+//! | `Barrier(n, action, timeout)` | [`Barrier`] |
+//! | `Thread(target=f).start()`, `join()` | [`spawn`], [`JoinHandle::join`] |
+//! | none | [`RwLock`]; [`Semaphore::tracked`], which knows who has its permits |
 //!
 //! # Python, and here
 //!
@@ -25,6 +30,30 @@
 //! let count = Mutex::new(0);
 //! *count.lock()? += 1;
 //! # Ok::<_, hapax::sync::AcquireError>(())
+//! ```
+//!
+//! </td></tr><tr><td>
+//!
+//! ```python
+//! if lock.acquire(timeout=0.5):
+//!     try:
+//!         ...
+//!     finally:
+//!         lock.release()
+//! ```
+//!
+//! </td><td>
+//!
+//! ```
+//! # use hapax::sync::{AcquireError, Mutex};
+//! # use std::time::Duration;
+//! # let lock = Mutex::new(());
+//! match lock.try_lock_for(Duration::from_millis(500)) {
+//!     Ok(guard) => { /* … */ }
+//!     Err(AcquireError::TimedOut) => {}
+//!     Err(error) => return Err(error),
+//! }
+//! # Ok::<_, AcquireError>(())
 //! ```
 //!
 //! </td></tr><tr><td>
@@ -65,26 +94,112 @@
 //! # assert_eq!(a.into_inner() + b.into_inner(), 5);
 //! ```
 //!
+//! </td></tr><tr><td>
+//!
+//! ```python
+//! items, changed = [], threading.Condition()
+//!
+//! with changed:
+//!     changed.wait_for(lambda: items)
+//!     item = items.pop()
+//!
+//! with changed:
+//!     items.append(5)
+//!     changed.notify()
+//! ```
+//!
+//! </td><td>
+//!
+//! ```
+//! # use hapax::sync::{Condition, Mutex, WaitError};
+//! let (items, changed) = (Mutex::new(vec![]), Condition::new());
+//! # items.lock()?.push(4);
+//!
+//! let guard = items.lock()?;
+//! let mut guard = changed.wait_while(guard, |items| items.is_empty())?;
+//! let item = guard.pop();
+//! # drop(guard);
+//!
+//! let mut guard = items.lock()?;
+//! guard.push(5);
+//! changed.notify_one(&guard)?;
+//! # Ok::<_, WaitError>(())
+//! ```
+//!
+//! </td></tr><tr><td>
+//!
+//! ```python
+//! connections = threading.BoundedSemaphore(10)
+//! with connections:
+//!     ...
+//! ```
+//!
+//! </td><td>
+//!
+//! ```
+//! # use hapax::sync::Semaphore;
+//! static CONNECTIONS: Semaphore = Semaphore::bounded(10);
+//! let connection = CONNECTIONS.acquire()?;
+//! # Ok::<_, hapax::sync::AcquireError>(())
+//! ```
+//!
+//! </td></tr><tr><td>
+//!
+//! ```python
+//! stop = threading.Event()
+//!
+//! def work():
+//!     while not stop.wait(timeout=1):
+//!         ...
+//!
+//! worker = threading.Thread(target=work)
+//! worker.start()
+//! stop.set()
+//! worker.join()
+//! ```
+//!
+//! </td><td>
+//!
+//! ```
+//! # use hapax::sync::{Event, spawn};
+//! # use std::time::Duration;
+//! static STOP: Event = Event::new();
+//!
+//! fn work() {
+//!     while !STOP.wait_for(Duration::from_secs(1)) { /* … */ }
+//! }
+//!
+//! let worker = spawn(work)?;
+//! STOP.set();
+//! worker.join().unwrap();
+//! # Ok::<_, std::io::Error>(())
+//! ```
+//!
 //! </td></tr></table>
 //!
 //! # Deadlocks
 //!
-//! A thread that waits for a [`Mutex`], an [`RLock`] or a [`Lock::owned`] without a time limit looks where it would
-//! lead, after a millisecond ([`deadlock::set_check_after`]). If the wait would never end, because of the holder's own
-//! wait, and that of whoever holds what that one waits for, up to this thread, the call returns
+//! A thread that waits for a [`Mutex`], an [`RLock`], a [`Lock::owned`], a writer of an [`RwLock`], permits of a
+//! [`Semaphore::tracked`], or the end of a thread that was [spawned](spawn) here, without a time limit, looks where that
+//! would lead: for locks and permits after a millisecond ([`deadlock::set_check_after`]), otherwise at once. If the wait would never end, because of the
+//! holder's own wait, and that of whoever holds what that one waits for, up to this thread, the call returns
 //! [`AcquireError::Deadlock`] with a [report](DeadlockReport), and the others go on as soon as this thread lets go of what
-//! they want. Exactly one thread of a circle gets that error: the one that would have closed it. None is missed, and
-//! there are no false alarms; `src/sync/deadlock.rs` says why.
+//! they want. Exactly one thread of a circle (a cycle of the wait-for graph) gets that error: the one that would have
+//! closed it, or, where a thread has closed it by ending with permits that it leaked, one that waits for those. None is
+//! missed, and there are no false alarms; `src/sync/deadlock/graph.rs` says why, and [docs/SYNC.md] what was seen.
 //!
-//! Not seen are waits with a time limit, which end by themselves; events, semaphores, locks of other libraries, channels and joins; an
-//! unowned [`Lock`], which anybody may release; and what threads hold or wait for whose thread-locals are being
-//! destroyed.
+//! Not seen are waits with a time limit, which end by themselves; waits for readers, events, conditions, barriers, ordinary
+//! semaphores, an unowned [`Lock`], which anybody may release; what tasks wait for; locks of other libraries, channels and
+//! joins of `std`, unless [`deadlock::blocking_on`] names the threads; and what threads hold or wait for whose thread-locals
+//! are being destroyed. When a wait for a [`Condition`] is over, to take the lock again is a wait as any other.
+//!
+//! [docs/SYNC.md]: https://docs.rs/crate/hapax/latest/source/docs/SYNC.md
 //!
 //! # Holders that end
 //!
-//! A thread that ends while it holds a [`Mutex`], an [`RLock`] or a [`Lock::owned`], because a guard was forgotten or
-//! leaked, makes all waits for it end with [`AcquireError::OwnerDied`], those that have begun before and those to come.
-//! A panic gives locks back as it passes their guards, and poisons nothing.
+//! A thread that ends while it holds a [`Mutex`], an [`RLock`], a [`Lock::owned`], or an [`RwLock`] for writing, because a
+//! guard was forgotten or leaked, makes all waits for it end with [`AcquireError::OwnerDied`], those that have begun before
+//! and those to come. A panic gives locks back as it passes their guards, and poisons nothing.
 //!
 //! A thread ends, for this, when its thread-locals are destroyed. A guard that lies in a thread-local may be dropped after
 //! that: if nobody has waited for the lock it is given back, otherwise the lock stays out of use. What a thread takes only
@@ -92,11 +207,23 @@
 //!
 //! # Blocking
 //!
-//! `lock` blocks the thread until the lock is free, [`Event::wait`] until the event is set, [`Semaphore::acquire`] until there is a permit, `try_lock_for` and
-//! `try_lock_until` until the time is over. `try_lock` and everything else doesn't block, but for a moment at a thread's
-//! first lock. A global allocator can't use these locks: they allocate. Fairness is parking_lot's: somebody who comes may pass those who wait, but not for
-//! longer than half a millisecond.
+//! `lock`, `read`, `write`, `acquire`, `wait` and `join` block the thread, and so do [`deadlock::retry`] and
+//! [`deadlock::blocking_on`]. The forms with a time limit don't block for longer than that, except that a [`Condition`] takes
+//! its lock again, and a [`Barrier`] runs its action, without a limit. Everything else doesn't block, but for a moment.
+//!
+//! Tasks don't block: [`Event::wait_async`], [`Semaphore::acquire_async`] and [`Condition::notified`] work on any executor,
+//! stand in the same queues as threads, and lose nothing when they are dropped. A guard of data stays on its thread, so it
+//! can't be kept across an `await`.
+//!
+//! [`Semaphore::new`] and [`Semaphore::bounded`] serve those who wait in the order in which they came; of the barging and the
+//! tracked ones who wants many permits may be passed by others. Conditions notify in the order in which waits began. The locks
+//! are parking_lot's: who comes by may pass those who wait, but about every half millisecond the one that has waited for longest
+//! gets the lock. A wait that lasts for a millisecond goes to the end of that queue, once, when it is looked at for deadlocks.
+//!
+//! A global allocator can't use any of this: it allocates.
 
+mod barrier;
+mod condition;
 pub mod deadlock;
 mod error;
 mod event;
@@ -104,15 +231,28 @@ mod lock;
 mod mutex;
 mod owned;
 mod patience;
+mod primitive;
 mod rlock;
+mod rwlock;
 mod semaphore;
+mod spawn;
 mod thread;
+mod tracked;
+mod waiter;
 
+#[cfg(any(loom, shuttle))]
+pub(crate) use {primitive::pass_time, thread::tell_end};
+
+pub use barrier::{Barrier, BarrierError};
+pub use condition::{Condition, ConditionGuard, Notified, WaitTimeoutResult};
 pub use deadlock::DeadlockReport;
-pub use error::{AcquireError, ReleaseError};
+pub use error::{AcquireError, ReleaseError, WaitError};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
 pub use mutex::{Mutex, MutexGuard};
 pub use rlock::{RLock, RLockGuard};
+pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{OwnedPermit, Permit, Semaphore};
+pub use spawn::{JoinError, JoinHandle, spawn, spawn_with};
 pub use thread::ThreadKey;
+pub use tracked::{TrackedPermit, TrackedSemaphore};

@@ -22,15 +22,20 @@ use super::deadlock::DeadlockReport;
 #[derive(Clone, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum AcquireError {
-    /// Somebody holds it, and the caller doesn't want to wait.
+    /// It isn't free, and the caller doesn't want to wait.
     WouldBlock,
-    /// Somebody held it until the time was over.
+    /// It wasn't free before the time was over.
     TimedOut,
     /// To wait would be to wait for oneself: the threads of the report wait for each other, in a circle which this
     /// wait would have closed. They go on when this thread lets go of what they want.
     Deadlock(Arc<DeadlockReport>),
     /// The semaphore was closed.
     Closed,
+    /// There are never so many permits.
+    TooMany {
+        /// How many there may be.
+        max: usize,
+    },
     /// The thread that held it has ended without giving it back.
     OwnerDied {
         /// That thread.
@@ -41,14 +46,18 @@ pub enum AcquireError {
 impl fmt::Display for AcquireError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::WouldBlock => f.write_str("others have it"),
-            Self::TimedOut => f.write_str("others had it until the time was over"),
+            Self::WouldBlock => f.write_str("it isn't free at the moment"),
+            Self::TimedOut => f.write_str("it wasn't free before the time was over"),
             Self::Deadlock(report) => {
-                write!(f, "waiting for the lock would be a deadlock: {report}")
+                write!(f, "the wait would be a deadlock: {report}")
             }
             Self::Closed => f.write_str("the semaphore is closed"),
+            Self::TooMany { max } => write!(f, "there are never more than {max} permits"),
             Self::OwnerDied { owner } => {
-                write!(f, "thread {owner} has ended while it held the lock")
+                write!(
+                    f,
+                    "thread {owner} has ended without giving back what it held"
+                )
             }
         }
     }
@@ -97,3 +106,56 @@ impl fmt::Display for ReleaseError {
 }
 
 impl Error for ReleaseError {}
+
+/// Why a wait for a [`Condition`](super::Condition) doesn't give the guard back. [`source`](Error::source) has the reason.
+///
+/// # Examples
+///
+/// ```
+/// use hapax::sync::{Condition, Lock, ReleaseError, WaitError};
+///
+/// let (lock, condition) = (Lock::new(), Condition::new());
+/// let guard = lock.lock()?;
+/// lock.release().unwrap();
+/// assert_eq!(condition.wait(guard).unwrap_err(), WaitError::Release(ReleaseError::NotHeld));
+/// # Ok::<_, hapax::sync::AcquireError>(())
+/// ```
+#[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum WaitError {
+    /// The guard didn't hold the lock any more, so there was nothing to give up, and nothing was waited for.
+    Release(ReleaseError),
+    /// The wait was over, but the lock couldn't be had again.
+    Acquire(AcquireError),
+}
+
+impl fmt::Display for WaitError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Release(_) => "there was nothing to give up for the wait",
+            Self::Acquire(_) => "the lock can't be had, or be had again after the wait",
+        })
+    }
+}
+
+impl Error for WaitError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Release(error) => Some(error),
+            Self::Acquire(error) => Some(error),
+        }
+    }
+}
+
+/// The lock couldn't be had, for the first time or again. So one `?` does for both.
+impl From<AcquireError> for WaitError {
+    fn from(error: AcquireError) -> Self {
+        Self::Acquire(error)
+    }
+}
+
+impl From<ReleaseError> for WaitError {
+    fn from(error: ReleaseError) -> Self {
+        Self::Release(error)
+    }
+}

@@ -1,12 +1,17 @@
-//! `Event`: a flag that threads wait for.
+//! `Event`: a flag, and a queue of those who wait for it.
+//!
+//! Under the lock of the queue the flag is set and those who wait are answered, or the flag is looked at and somebody
+//! begins to wait. So nobody waits for a flag that is set, and whose flag is cleared again at once has been answered all
+//! the same.
 
 use std::fmt;
+use std::future;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
-
 use super::patience::Patience;
-use crate::table::primitive::{AtomicBool, Ordering};
+use super::waiter::{Answer, Queue, Waiter, wake_all};
+use crate::table::primitive::{AtomicBool, Mutex, Ordering, lock, maybe_const_fn};
 
 /// A flag that threads wait for: Python's `Event`.
 ///
@@ -30,28 +35,28 @@ use crate::table::primitive::{AtomicBool, Ordering};
 /// ```
 #[doc(alias = "threading.Event")]
 pub struct Event {
+    /// Changed under the lock.
     is_set: AtomicBool,
-    /// How often it was set. A thread that waits has seen one number and waits for another.
-    times_set: Mutex<u64>,
-    changed: Condvar,
+    queue: Mutex<Queue<()>>,
 }
 
 impl Event {
-    /// An event that isn't set.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use hapax::sync::Event;
-    ///
-    /// static STOP: Event = Event::new();
-    /// assert!(!STOP.is_set());
-    /// ```
-    pub const fn new() -> Self {
-        Self {
-            is_set: AtomicBool::new(false),
-            times_set: Mutex::new(0),
-            changed: Condvar::new(),
+    maybe_const_fn! {
+        /// An event that isn't set.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use hapax::sync::Event;
+        ///
+        /// static STOP: Event = Event::new();
+        /// assert!(!STOP.is_set());
+        /// ```
+        pub const fn new() -> Self {
+            Self {
+                is_set: AtomicBool::new(false),
+                queue: Mutex::new(Queue::new()),
+            }
         }
     }
 
@@ -70,7 +75,11 @@ impl Event {
         self.is_set.load(Ordering::Acquire)
     }
 
-    /// Sets it, and wakes everybody who waits.
+    /// Sets it, and wakes everybody who waits. Wakers of tasks run on this thread.
+    ///
+    /// # Panics
+    ///
+    /// If the waker of a task does. All others were woken before.
     ///
     /// # Examples
     ///
@@ -82,11 +91,12 @@ impl Event {
     /// assert!(event.is_set());
     /// ```
     pub fn set(&self) {
-        let mut times_set = self.times_set.lock();
+        let mut queue = lock(&self.queue);
         // Release: pairs with the Acquire in `is_set`.
         self.is_set.store(true, Ordering::Release);
-        *times_set += 1;
-        self.changed.notify_all();
+        let answered = queue.answer_some(usize::MAX, Answer::Granted, |()| true);
+        drop(queue);
+        wake_all(answered);
     }
 
     /// Clears it. Who was woken before doesn't notice.
@@ -102,7 +112,7 @@ impl Event {
     /// assert!(!event.is_set());
     /// ```
     pub fn clear(&self) {
-        let _times_set = self.times_set.lock();
+        let _queue = lock(&self.queue);
         // Relaxed: who sees that it isn't set concludes nothing from it.
         self.is_set.store(false, Ordering::Relaxed);
     }
@@ -154,24 +164,74 @@ impl Event {
         self.wait_with(Patience::Until(moment))
     }
 
+    /// As [`wait`](Self::wait), for a task: it waits without blocking its thread, on any executor. A future that is
+    /// dropped waits no longer, and changes nothing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use std::task::{Context, Waker};
+    /// use hapax::sync::Event;
+    ///
+    /// let ready = Event::new();
+    /// let mut wait = Box::pin(ready.wait_async());
+    /// let mut context = Context::from_waker(Waker::noop());
+    /// assert!(wait.as_mut().poll(&mut context).is_pending());
+    /// ready.set();
+    /// ready.clear();
+    /// assert!(wait.as_mut().poll(&mut context).is_ready());
+    /// ```
+    pub async fn wait_async(&self) {
+        if self.is_set() {
+            return;
+        }
+        if let Some(place) = self.enqueue(Waiter::task(())) {
+            future::poll_fn(|cx| place.waiter.poll(cx)).await;
+        }
+    }
+
     fn wait_with(&self, patience: Patience) -> bool {
         if self.is_set() {
             return true;
         }
-        let mut times_set = self.times_set.lock();
-        let seen = *times_set;
-        // Under the lock it can't be set between this look and the wait.
-        while !self.is_set() && *times_set == seen {
-            match patience {
-                Patience::Until(end) => {
-                    if self.changed.wait_until(&mut times_set, end).timed_out() {
-                        return *times_set != seen;
-                    }
-                }
-                _ => self.changed.wait(&mut times_set),
+        match self.enqueue(Waiter::thread(())) {
+            None => true,
+            Some(place) => {
+                let waiter = place.waiter.clone();
+                waiter.sleep(patience.end());
+                drop(place);
+                // From here on there will be no answer any more.
+                waiter.answered().is_some()
             }
         }
-        true
+    }
+
+    /// Finds a place in the queue, unless the event is set by now.
+    #[cold]
+    fn enqueue(&self, waiter: Arc<Waiter<()>>) -> Option<Place<'_>> {
+        let mut queue = lock(&self.queue);
+        if self.is_set() {
+            return None;
+        }
+        queue.push(waiter.clone());
+        Some(Place {
+            event: self,
+            waiter,
+        })
+    }
+}
+
+/// A place in the queue, which is given up when this is dropped.
+struct Place<'a> {
+    event: &'a Event,
+    waiter: Arc<Waiter<()>>,
+}
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        if self.waiter.answered().is_none() {
+            lock(&self.event.queue).remove(&self.waiter);
+        }
     }
 }
 

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use super::owned::Owned;
 use super::patience::Patience;
+use super::primitive::RawMutex;
 use super::{AcquireError, ReleaseError, ThreadKey};
-use crate::table::primitive::AtomicU64;
-use crate::table::primitive::Ordering::{Acquire, Relaxed, Release};
+use crate::table::primitive::{AtomicU64, Ordering, maybe_const_fn};
 
 /// A lock without data: Python's `Lock`. Any thread may release it, whoever holds it; so to wait for it twice is no
 /// deadlock, and none is looked for. One that is [`owned`](Self::owned) is released by the thread that holds it, and
@@ -35,64 +35,72 @@ use crate::table::primitive::Ordering::{Acquire, Relaxed, Release};
 /// ```
 #[doc(alias = "threading.Lock")]
 pub struct Lock {
-    lock: Owned,
+    lock: Owned<RawMutex>,
     /// The number of the present hold, or 0.
     hold: AtomicU64,
     /// The number of the last hold that there was. Written by who has just locked.
-    last: AtomicU64,
+    last_hold: AtomicU64,
     is_owned: bool,
 }
 
 impl Lock {
-    /// A lock that nobody holds.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use hapax::sync::Lock;
-    ///
-    /// assert!(!Lock::new().is_locked());
-    /// ```
-    pub const fn new() -> Self {
-        Self::with(None, false)
+    maybe_const_fn! {
+        /// A lock that nobody holds.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use hapax::sync::Lock;
+        ///
+        /// assert!(!Lock::new().is_locked());
+        /// ```
+        pub const fn new() -> Self {
+            Self::with(None, false)
+        }
     }
 
-    /// A lock that only the thread which holds it may release.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use hapax::sync::{AcquireError, Lock};
-    ///
-    /// let lock = Lock::owned();
-    /// let guard = lock.lock()?;
-    /// assert!(matches!(lock.lock(), Err(AcquireError::Deadlock(_))));
-    /// # Ok::<_, AcquireError>(())
-    /// ```
-    pub const fn owned() -> Self {
-        Self::with(None, true)
+    maybe_const_fn! {
+        /// A lock that only the thread which holds it may release.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use hapax::sync::{AcquireError, Lock};
+        ///
+        /// let lock = Lock::owned();
+        /// let guard = lock.lock()?;
+        /// assert!(matches!(lock.lock(), Err(AcquireError::Deadlock(_))));
+        /// # Ok::<_, AcquireError>(())
+        /// ```
+        pub const fn owned() -> Self {
+            Self::with(None, true)
+        }
     }
 
-    /// As [`owned`](Self::owned), with a name for reports.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use hapax::sync::Lock;
-    ///
-    /// static PRINTER: Lock = Lock::owned_named("printer");
-    /// assert!(!PRINTER.is_locked());
-    /// ```
-    pub const fn owned_named(name: &'static str) -> Self {
-        Self::with(Some(name), true)
+    maybe_const_fn! {
+        /// As [`owned`](Self::owned), with a name for reports.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use hapax::sync::Lock;
+        ///
+        /// static PRINTER: Lock = Lock::owned_named("printer");
+        /// assert!(!PRINTER.is_locked());
+        /// ```
+        pub const fn owned_named(name: &'static str) -> Self {
+            Self::with(Some(name), true)
+        }
     }
 
-    const fn with(name: Option<&'static str>, is_owned: bool) -> Self {
-        Self {
-            lock: Owned::new(name),
-            hold: AtomicU64::new(0),
-            last: AtomicU64::new(0),
-            is_owned,
+    maybe_const_fn! {
+        const fn with(name: Option<&'static str>, is_owned: bool) -> Self {
+            Self {
+                lock: Owned::new(RawMutex::new(), name),
+                hold: AtomicU64::new(0),
+                last_hold: AtomicU64::new(0),
+                is_owned,
+            }
         }
     }
 
@@ -187,11 +195,11 @@ impl Lock {
         } else {
             self.lock.lock_for_nobody(patience)?;
         }
-        // Relaxed: we have locked after whoever ended the last hold, who has seen its number, and `last` with it.
-        let hold = self.last.load(Relaxed) + 1;
-        self.last.store(hold, Relaxed);
+        // Relaxed: we have locked after whoever ended the last hold, who has seen its number, and `last_hold` with it.
+        let hold = self.last_hold.load(Ordering::Relaxed) + 1;
+        self.last_hold.store(hold, Ordering::Relaxed);
         // Release: pairs with the Acquire in `end_hold`, whose thread needn't be this one.
-        self.hold.store(hold, Release);
+        self.hold.store(hold, Ordering::Release);
         Ok(LockGuard { lock: self, hold })
     }
 
@@ -214,12 +222,14 @@ impl Lock {
     /// # Ok::<_, hapax::sync::AcquireError>(())
     /// ```
     pub fn release(&self) -> Result<(), ReleaseError> {
-        self.end_hold(self.hold.load(Relaxed))
+        // Relaxed: `end_hold` asks again.
+        self.end_hold(self.hold.load(Ordering::Relaxed))
     }
 
     /// Ends that hold, if it is the present one.
     fn end_hold(&self, hold: u64) -> Result<(), ReleaseError> {
-        if hold == 0 || hold != self.hold.load(Relaxed) {
+        // Relaxed: a guess, which spares the others a write; the exchange decides.
+        if hold == 0 || hold != self.hold.load(Ordering::Relaxed) {
             return Err(ReleaseError::NotHeld);
         }
         if self.is_owned && !self.lock.is_mine() {
@@ -230,7 +240,7 @@ impl Lock {
         // Acquire: pairs with the Release in `lock_with`; the unlock hands on what was written there. Relaxed on
         // failure: only compared.
         self.hold
-            .compare_exchange(hold, 0, Acquire, Relaxed)
+            .compare_exchange(hold, 0, Ordering::Acquire, Ordering::Relaxed)
             .map_err(|_| ReleaseError::NotHeld)?;
         if self.is_owned {
             // SAFETY: this thread has locked it, and that was the only way to end this hold.
@@ -255,7 +265,7 @@ impl Lock {
     pub fn is_locked(&self) -> bool {
         // What `release` goes by. An owned one whose owner has ended counts as well.
         // Relaxed: nobody concludes anything else from it.
-        self.hold.load(Relaxed) != 0 || self.is_owned && self.lock.is_locked()
+        self.hold.load(Ordering::Relaxed) != 0 || self.is_owned && self.lock.is_locked()
     }
 }
 
@@ -273,8 +283,10 @@ impl fmt::Debug for Lock {
     }
 }
 
-/// Releases its hold of a [`Lock`] when it is dropped. It may go to another thread, which then releases it; of an
-/// [`owned`](Lock::owned) lock only the thread that has taken it can.
+/// Releases its hold of a [`Lock`] when it is dropped. It may go to another thread, which then releases it.
+///
+/// Of an [`owned`](Lock::owned) lock only the thread that has taken it can. A guard that is dropped on another thread does
+/// nothing: the lock stays held until its owner calls [`Lock::release`].
 ///
 /// # Examples
 ///
@@ -296,7 +308,16 @@ pub struct LockGuard<'a> {
     hold: u64,
 }
 
-impl LockGuard<'_> {
+impl<'a> LockGuard<'a> {
+    pub(super) fn lock(&self) -> &'a Lock {
+        self.lock
+    }
+
+    pub(super) fn is_held(&self) -> bool {
+        // Relaxed: only compared.
+        self.lock.hold.load(Ordering::Relaxed) == self.hold
+    }
+
     /// Releases the hold.
     ///
     /// # Errors

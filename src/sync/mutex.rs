@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use super::AcquireError;
 use super::owned::Owned;
 use super::patience::Patience;
+use super::primitive::RawMutex;
+use crate::table::primitive::maybe_const_fn;
 
 /// Data that one thread at a time gets at. A wait that could never end is refused.
 ///
@@ -31,7 +33,7 @@ use super::patience::Patience;
 /// ```
 #[doc(alias = "threading.Lock")]
 pub struct Mutex<T: ?Sized> {
-    lock: Owned,
+    lock: Owned<RawMutex>,
     data: UnsafeCell<T>,
 }
 
@@ -41,36 +43,40 @@ unsafe impl<T: ?Sized + Send> Send for Mutex<T> {}
 unsafe impl<T: ?Sized + Send> Sync for Mutex<T> {}
 
 impl<T> Mutex<T> {
-    /// A mutex that nobody holds.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use hapax::sync::Mutex;
-    ///
-    /// assert!(!Mutex::new(5).is_locked());
-    /// ```
-    pub const fn new(data: T) -> Self {
-        Self {
-            lock: Owned::new(None),
-            data: UnsafeCell::new(data),
+    maybe_const_fn! {
+        /// A mutex that nobody holds.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use hapax::sync::Mutex;
+        ///
+        /// assert!(!Mutex::new(5).is_locked());
+        /// ```
+        pub const fn new(data: T) -> Self {
+            Self {
+                lock: Owned::new(RawMutex::new(), None),
+                data: UnsafeCell::new(data),
+            }
         }
     }
 
-    /// As [`new`](Self::new), with a name for reports.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use hapax::sync::Mutex;
-    ///
-    /// static ACCOUNTS: Mutex<Vec<u64>> = Mutex::named("accounts", Vec::new());
-    /// assert!(!ACCOUNTS.is_locked());
-    /// ```
-    pub const fn named(name: &'static str, data: T) -> Self {
-        Self {
-            lock: Owned::new(Some(name)),
-            data: UnsafeCell::new(data),
+    maybe_const_fn! {
+        /// As [`new`](Self::new), with a name for reports.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use hapax::sync::Mutex;
+        ///
+        /// static ACCOUNTS: Mutex<Vec<u64>> = Mutex::named("accounts", Vec::new());
+        /// assert!(!ACCOUNTS.is_locked());
+        /// ```
+        pub const fn named(name: &'static str, data: T) -> Self {
+            Self {
+                lock: Owned::new(RawMutex::new(), Some(name)),
+                data: UnsafeCell::new(data),
+            }
         }
     }
 
@@ -270,6 +276,12 @@ pub struct MutexGuard<'a, T: ?Sized> {
 
 // SAFETY: a shared guard gives `&T`.
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
+
+impl<'a, T: ?Sized> MutexGuard<'a, T> {
+    pub(super) fn mutex(&self) -> &'a Mutex<T> {
+        self.mutex
+    }
+}
 
 impl<T: ?Sized> Deref for MutexGuard<'_, T> {
     type Target = T;

@@ -1,15 +1,17 @@
-//! A lock that knows which thread holds it: what `Mutex`, `RLock` and `Lock::owned` have in common.
+//! A raw lock with an owner word: what `Mutex`, `RLock`, `Lock` and `RwLock` have in common. Readers, and holders of an unowned
+//! `Lock`, leave the owner 0.
 //!
-//! parking_lot's `RawMutex` does the locking. Beside it is one word that names the owner:
+//! A raw lock (of parking_lot) does the locking. Beside it is one word that names the owner:
 //!
 //! ```text
-//! owner            | raw      | meaning                                   | left by
+//! owner            | raw      | meaning                                   | next state made by
 //! 0                | free     | free                                      | who locks
 //! 0                | held     | just locked, or about to be unlocked      | the same thread
+//! 0                | held     | by readers, or by an unowned `Lock`       | their unlock
 //! a thread         | held     | held by it                                | its unlock; its end, to DIED
 //! LATE | a thread  | held     | held by a thread whose thread-locals are  | its unlock
 //!                  |          | being destroyed                           |
-//! DIED | a thread  | any      | its owner has ended: for ever out of use  | exclusive access
+//! DIED | a thread  | any      | its owner has ended: for ever out of use  | nothing
 //! ```
 //!
 //! # Steps
@@ -34,35 +36,31 @@
 
 use std::time::Instant;
 
-use parking_lot::RawMutex;
-use parking_lot::lock_api::{RawMutex as _, RawMutexTimed as _};
-
-use super::deadlock::{Refused, check_after, graph};
+use super::AcquireError;
+use super::deadlock::{Held, check_after, died, owner_died, wait_for_lock, wait_for_oneself};
 use super::patience::Patience;
+use super::primitive::{Raw, RawRwLock, Shared};
 use super::thread::{LATE, me};
-use super::{AcquireError, ThreadKey};
-use crate::table::primitive::{AtomicU64, Ordering::Relaxed};
+use crate::table::primitive::{AtomicU64, Ordering::Relaxed, maybe_const_fn};
 
 /// The owner has ended.
 const DIED: u64 = 1 << 63;
 
-pub(super) struct Owned {
-    raw: RawMutex,
+pub(super) struct Owned<R> {
+    raw: R,
     owner: AtomicU64,
     name: Option<&'static str>,
 }
 
-impl Owned {
-    pub(super) const fn new(name: Option<&'static str>) -> Self {
-        Self {
-            raw: RawMutex::INIT,
-            owner: AtomicU64::new(0),
-            name,
+impl<R> Owned<R> {
+    maybe_const_fn! {
+        pub(super) const fn new(raw: R, name: Option<&'static str>) -> Self {
+            Self {
+                raw,
+                owner: AtomicU64::new(0),
+                name,
+            }
         }
-    }
-
-    pub(super) fn name(&self) -> Option<&'static str> {
-        self.name
     }
 
     /// Which thread holds it, if one does that can be named.
@@ -77,32 +75,58 @@ impl Owned {
         (owner & DIED != 0).then_some(owner & !DIED)
     }
 
+    /// Whether the calling thread holds it.
+    pub(super) fn is_mine(&self) -> bool {
+        self.is_of(me())
+    }
+
+    /// Whether that thread holds it, which is the calling one.
+    #[inline]
+    pub(super) fn is_of(&self, me: u64) -> bool {
+        // Only this thread stores its own number, perhaps before its end was told, and perhaps after that.
+        self.owner.load(Relaxed) & !LATE == me & !LATE
+    }
+
+    /// The error, unless it is known that the owner has ended.
+    fn dead_or(&self, error: AcquireError) -> AcquireError {
+        self.dead_owner().map_or(error, died)
+    }
+
+    /// The error of a lock that was free and has an owner.
+    fn death(&self) -> AcquireError {
+        died(
+            self.dead_owner()
+                .expect("who is alive takes its name away first"),
+        )
+    }
+}
+
+impl<R: Raw + 'static> Owned<R> {
     pub(super) fn is_locked(&self) -> bool {
         self.raw.is_locked() || self.dead_owner().is_some()
     }
 
-    /// Whether the calling thread holds it.
-    pub(super) fn is_mine(&self) -> bool {
-        // Only this thread stores its own number, perhaps before its end was told, and perhaps after that.
-        self.owner.load(Relaxed) & !LATE == me() & !LATE
-    }
-
     #[inline]
     pub(super) fn lock(&self, patience: Patience) -> Result<(), AcquireError> {
-        if self.raw.try_lock() {
-            self.claim()
-        } else {
-            self.lock_slow(patience)
+        self.lock_as(me(), patience)
+    }
+
+    /// As [`lock`](Self::lock), for the calling thread, which knows what it is.
+    #[inline]
+    pub(super) fn lock_as(&self, me: u64, patience: Patience) -> Result<(), AcquireError> {
+        if !self.raw.try_lock() {
+            self.wait(&self.raw, patience)?;
         }
+        self.claim(me)
     }
 
     /// This thread has got the raw lock.
     #[inline]
-    fn claim(&self) -> Result<(), AcquireError> {
+    fn claim(&self, me: u64) -> Result<(), AcquireError> {
         if self.owner.load(Relaxed) != 0 {
             return self.claim_dead();
         }
-        self.owner.store(me(), Relaxed);
+        self.owner.store(me, Relaxed);
         Ok(())
     }
 
@@ -110,15 +134,14 @@ impl Owned {
     fn claim_dead(&self) -> Result<(), AcquireError> {
         // SAFETY: we have just locked it.
         unsafe { self.raw.unlock() };
-        let owner = self.dead_owner().expect("a free lock has no owner");
-        Err(owner_died(owner))
+        Err(self.death())
     }
 
+    /// Waits until the raw lock is held: in `way`, which is itself or, of a lock for readers and writers, how it is shared.
     #[cold]
-    fn lock_slow(&self, patience: Patience) -> Result<(), AcquireError> {
-        let me = me();
+    fn wait(&self, way: &impl Raw, patience: Patience) -> Result<(), AcquireError> {
         if matches!(patience, Patience::Forever) && self.is_mine() {
-            return Err(AcquireError::Deadlock(graph().wait_for_oneself(self)));
+            return Err(wait_for_oneself(self));
         }
         let now = Instant::now();
         // When to ask the graph, and when to give up.
@@ -128,41 +151,21 @@ impl Owned {
             Patience::Until(end) => (end.min(now + check_after()), Some(end)),
             Patience::Forever => (now + check_after(), None),
         };
-        if self.raw.try_lock_until(first) {
-            return self.claim();
+        if way.lock(Some(first)) {
+            return Ok(());
         }
         if end == Some(first) {
-            return Err(match graph().dead_owner(self) {
-                Some(owner) => owner_died(owner),
-                None => AcquireError::TimedOut,
-            });
+            return Err(owner_died(self).unwrap_or(AcquireError::TimedOut));
         }
-        // What a late thread holds others take for held by nobody, so its wait can't be part of a circle.
-        let ends_by_itself = end.is_some() || me & LATE != 0;
-        let wait = match graph().register(me & !LATE, self, ends_by_itself) {
-            Ok(wait) => wait,
-            Err(Refused::Deadlock(report)) => return Err(AcquireError::Deadlock(report)),
-            Err(Refused::OwnerDied(owner)) => return Err(owner_died(owner)),
-        };
-        let locked = match end {
-            Some(end) => self.raw.try_lock_until(end),
-            None => {
-                self.raw.lock();
-                true
-            }
-        };
-        let answer = if locked {
-            self.claim()
+        // SAFETY: we have a reference to it, and drop the registration here.
+        let registered = unsafe { wait_for_lock(self, end.is_some()) }?;
+        let is_locked = way.lock(end);
+        drop(registered);
+        if is_locked {
+            Ok(())
         } else {
             Err(self.dead_or(AcquireError::TimedOut))
-        };
-        drop(wait);
-        answer
-    }
-
-    /// The error, unless it is known that the owner has ended.
-    fn dead_or(&self, error: AcquireError) -> AcquireError {
-        self.dead_owner().map_or(error, owner_died)
+        }
     }
 
     /// Locks it for nobody: it has no owner then, and nothing is checked.
@@ -172,12 +175,8 @@ impl Owned {
         }
         match patience {
             Patience::None => Err(AcquireError::WouldBlock),
-            Patience::Until(end) if !self.raw.try_lock_until(end) => Err(AcquireError::TimedOut),
-            Patience::Until(_) => Ok(()),
-            Patience::Forever => {
-                self.raw.lock();
-                Ok(())
-            }
+            _ if self.raw.lock(patience.end()) => Ok(()),
+            _ => Err(AcquireError::TimedOut),
         }
     }
 
@@ -185,7 +184,7 @@ impl Owned {
     ///
     /// It was locked for nobody, and hasn't been unlocked since.
     pub(super) unsafe fn unlock_for_nobody(&self) {
-        // SAFETY: as for the caller. parking_lot's raw lock doesn't ask which thread unlocks.
+        // SAFETY: as for the caller.
         unsafe { self.raw.unlock() };
     }
 
@@ -218,22 +217,65 @@ impl Owned {
             unsafe { self.raw.unlock() };
         }
     }
+}
 
-    /// Gives the lock up in the place of a thread that has ended.
-    pub(super) fn abandon(&self, dead: u64) {
+impl<R: Raw + 'static> Held for Owned<R> {
+    fn name(&self) -> Option<&'static str> {
+        self.name
+    }
+
+    fn owner(&self) -> Option<u64> {
+        self.owner()
+    }
+
+    fn dead_owner(&self) -> Option<u64> {
+        self.dead_owner()
+    }
+
+    fn abandon(&self, dead: u64) {
         let died = self
             .owner
             .compare_exchange(dead, DIED | dead, Relaxed, Relaxed);
         if died.is_ok() {
-            // SAFETY: the thread had locked it, and won't unlock it any more: it would find DIED. parking_lot's raw
-            // lock doesn't ask which thread unlocks.
+            // SAFETY: the thread had locked it, and won't unlock it any more: it would find DIED.
             unsafe { self.raw.unlock() };
         }
     }
 }
 
-fn owner_died(owner: u64) -> AcquireError {
-    AcquireError::OwnerDied {
-        owner: ThreadKey::of(owner),
+impl Owned<RawRwLock> {
+    /// Shares the lock with others that do. They aren't known to the graph: a wait for them counts as one for a thread that
+    /// runs.
+    #[inline]
+    pub(super) fn lock_shared(&self, patience: Patience) -> Result<(), AcquireError> {
+        let shared = Shared(&self.raw);
+        if !shared.try_lock() {
+            self.wait(&shared, patience)?;
+        }
+        if self.owner.load(Relaxed) != 0 {
+            return self.share_dead();
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn share_dead(&self) -> Result<(), AcquireError> {
+        // SAFETY: we have just got our share.
+        unsafe { Shared(&self.raw).unlock() };
+        Err(self.death())
+    }
+
+    /// # Safety
+    ///
+    /// The caller has a share, and gives it back once.
+    #[inline]
+    pub(super) unsafe fn unlock_shared(&self) {
+        // SAFETY: as for the caller.
+        unsafe { Shared(&self.raw).unlock() };
+    }
+
+    /// Whether a writer holds it, or has ended while holding it. The raw lock would also say so of one that waits.
+    pub(super) fn is_locked_exclusively(&self) -> bool {
+        self.owner.load(Relaxed) != 0
     }
 }

@@ -17,4 +17,13 @@ impl Patience {
         let now = Instant::now();
         Self::Until(now.checked_add(time).unwrap_or_else(|| now + FAR_AWAY))
     }
+
+    /// Until when it lasts, if that is ever.
+    pub(super) fn end(self) -> Option<Instant> {
+        match self {
+            Self::None => Some(Instant::now()),
+            Self::Until(end) => Some(end),
+            Self::Forever => None,
+        }
+    }
 }

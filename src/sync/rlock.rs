@@ -6,9 +6,12 @@ use std::marker::PhantomData;
 use std::ops::Deref;
 use std::time::{Duration, Instant};
 
-use super::AcquireError;
 use super::owned::Owned;
 use super::patience::Patience;
+use super::primitive::RawMutex;
+use super::thread::me;
+use super::{AcquireError, ReleaseError};
+use crate::table::primitive::{AtomicU64, Ordering::Relaxed, maybe_const_fn};
 
 /// Data that one thread at a time gets at, which may take the lock again while it holds it: Python's `RLock`. So its
 /// guards give shared references only.
@@ -30,9 +33,14 @@ use super::patience::Patience;
 #[doc(alias = "ReentrantLock")]
 #[doc(alias = "threading.RLock")]
 pub struct RLock<T: ?Sized> {
-    lock: Owned,
+    lock: Owned<RawMutex>,
     /// How many guards the owner has. Invariant: only the owner touches it.
     count: Cell<u64>,
+    /// The number of the owner's hold, from its first guard to its last. While it waits for a condition it is 0, or that
+    /// of another owner.
+    hold: AtomicU64,
+    /// The number of the last new hold. Invariant: only the owner touches it.
+    last_hold: Cell<u64>,
     data: T,
 }
 
@@ -42,38 +50,46 @@ unsafe impl<T: ?Sized + Send> Send for RLock<T> {}
 unsafe impl<T: ?Sized + Send> Sync for RLock<T> {}
 
 impl<T> RLock<T> {
-    /// A lock that nobody holds.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use hapax::sync::RLock;
-    ///
-    /// assert!(!RLock::new(5).is_locked());
-    /// ```
-    pub const fn new(data: T) -> Self {
-        Self {
-            lock: Owned::new(None),
-            count: Cell::new(0),
-            data,
+    maybe_const_fn! {
+        /// A lock that nobody holds.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use hapax::sync::RLock;
+        ///
+        /// assert!(!RLock::new(5).is_locked());
+        /// ```
+        pub const fn new(data: T) -> Self {
+            Self {
+                lock: Owned::new(RawMutex::new(), None),
+                count: Cell::new(0),
+                hold: AtomicU64::new(0),
+                last_hold: Cell::new(0),
+                data,
+            }
         }
     }
 
-    /// As [`new`](Self::new), with a name for reports.
-    ///
-    /// # Examples
-    ///
-    /// ```
-    /// use hapax::sync::RLock;
-    ///
-    /// static TREE: RLock<()> = RLock::named("tree", ());
-    /// assert!(!TREE.is_locked());
-    /// ```
-    pub const fn named(name: &'static str, data: T) -> Self {
-        Self {
-            lock: Owned::new(Some(name)),
-            count: Cell::new(0),
-            data,
+    maybe_const_fn! {
+        /// As [`new`](Self::new), with a name for reports.
+        ///
+        /// # Examples
+        ///
+        /// ```
+        /// use hapax::sync::RLock;
+        ///
+        /// static TREE: RLock<()> = RLock::named("tree", ());
+        /// assert!(!TREE.is_locked());
+        /// ```
+        pub const fn named(name: &'static str, data: T) -> Self {
+            Self {
+                lock: Owned::new(RawMutex::new(), Some(name)),
+                count: Cell::new(0),
+                hold: AtomicU64::new(0),
+                last_hold: Cell::new(0),
+                data,
+            }
         }
     }
 
@@ -176,14 +192,35 @@ impl<T: ?Sized> RLock<T> {
 
     #[inline]
     fn lock_with(&self, patience: Patience) -> Result<RLockGuard<'_, T>, AcquireError> {
-        if !self.lock.is_mine() {
-            self.lock.lock(patience)?;
+        let me = me();
+        if self.lock.is_of(me) {
+            self.count.set(self.count.get() + 1);
+            return Ok(self.guard());
         }
-        self.count.set(self.count.get() + 1);
-        Ok(RLockGuard {
+        self.lock.lock_as(me, patience)?;
+        let hold = self.last_hold.get() + 1;
+        self.last_hold.set(hold);
+        Ok(self.begin(hold, 1))
+    }
+
+    /// This thread has just locked it.
+    #[inline]
+    fn begin(&self, hold: u64, count: u64) -> RLockGuard<'_, T> {
+        // Relaxed: see `RLockGuard::is_held`.
+        self.hold.store(hold, Relaxed);
+        self.count.set(count);
+        self.guard()
+    }
+
+    /// One of the guards that are counted.
+    #[inline]
+    fn guard(&self) -> RLockGuard<'_, T> {
+        RLockGuard {
             lock: self,
+            // Relaxed: this thread has stored it.
+            hold: self.hold.load(Relaxed),
             _of_this_thread: PhantomData,
-        })
+        }
     }
 
     /// Whether the calling thread holds the lock.
@@ -299,6 +336,7 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for RLock<T> {
 #[must_use = "it gives the lock back at once if it isn't kept"]
 pub struct RLockGuard<'a, T: ?Sized> {
     lock: &'a RLock<T>,
+    hold: u64,
     _of_this_thread: PhantomData<*const ()>,
 }
 
@@ -314,12 +352,64 @@ impl<T: ?Sized> Deref for RLockGuard<'_, T> {
 impl<T: ?Sized> Drop for RLockGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        if !self.is_held() {
+            // The hold was lost in a wait for a condition, which has said so.
+            return;
+        }
         let count = self.lock.count.get() - 1;
         self.lock.count.set(count);
         if count == 0 {
             // SAFETY: this thread has locked it, and this was its last guard.
             unsafe { self.lock.lock.unlock() };
         }
+    }
+}
+
+/// What is left of a thread's guards while the lock is given up for all of them.
+#[derive(Debug)]
+pub struct Suspended<'a, T: ?Sized> {
+    lock: &'a RLock<T>,
+    hold: u64,
+    count: u64,
+}
+
+impl<'a, T: ?Sized> RLockGuard<'a, T> {
+    pub(super) fn lock_address(&self) -> usize {
+        std::ptr::from_ref(&self.lock.lock).addr()
+    }
+
+    /// Whether it hasn't lost its hold.
+    #[inline]
+    pub(super) fn is_held(&self) -> bool {
+        // Relaxed: if it is ours this thread has stored it, and no other thread ever stores it.
+        self.lock.hold.load(Relaxed) == self.hold
+    }
+
+    /// Gives the lock up, also for the other guards of this thread.
+    pub(super) fn suspend(self) -> Result<Suspended<'a, T>, ReleaseError> {
+        if !self.is_held() {
+            return Err(ReleaseError::NotHeld);
+        }
+        let suspended = Suspended {
+            lock: self.lock,
+            hold: self.hold,
+            count: self.lock.count.replace(0),
+        };
+        std::mem::forget(self);
+        // Relaxed: the raw lock orders it for its next owner.
+        suspended.lock.hold.store(0, Relaxed);
+        // SAFETY: this thread has locked it, and the guards that are left know by the hold's number that it has given
+        // it up.
+        unsafe { suspended.lock.lock.unlock() };
+        Ok(suspended)
+    }
+}
+
+impl<'a, T: ?Sized> Suspended<'a, T> {
+    /// Takes the lock again, for all those guards.
+    pub(super) fn resume(self) -> Result<RLockGuard<'a, T>, AcquireError> {
+        self.lock.lock.lock(Patience::Forever)?;
+        Ok(self.lock.begin(self.hold, self.count))
     }
 }
 

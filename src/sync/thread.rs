@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::fmt;
 use std::num::NonZeroU64;
 
-use super::deadlock::graph;
+use super::deadlock::{begin_thread, end_thread};
 use crate::table::primitive::{local, thread_number};
 
 /// A thread, as errors and reports name it. No two threads of a process ever have the same.
@@ -34,6 +34,10 @@ impl ThreadKey {
         Self::of(thread_number())
     }
 
+    pub(super) fn number(self) -> u64 {
+        self.0.get()
+    }
+
     pub(super) fn of(number: u64) -> Self {
         Self(NonZeroU64::new(number).expect("threads are counted from 1"))
     }
@@ -58,12 +62,12 @@ pub(super) const LATE: u64 = 1 << 62;
 // Without a destructor, so that it works while thread-locals are destroyed.
 local! { static ME: Cell<u64> = Cell::new(0) }
 
-/// Tells the graph when the thread ends.
-struct End;
+/// Tells the graph when the thread of that number ends.
+struct End(Cell<u64>);
 
-local! { static END: End = End }
+local! { static END: End = End(Cell::new(0)) }
 
-/// By what the calling thread holds locks: its number, perhaps with `LATE`.
+/// The number under which the calling thread holds locks, perhaps with `LATE`.
 #[inline]
 pub(super) fn me() -> u64 {
     match ME.try_with(Cell::get) {
@@ -73,26 +77,42 @@ pub(super) fn me() -> u64 {
     }
 }
 
-/// The first lock of a thread.
+/// Registers the thread with the graph, at its first call.
 #[cold]
 fn introduce() -> u64 {
-    let me = match END.try_with(|_| ()) {
+    let number = thread_number();
+    let me = match END.try_with(|end| end.0.set(number)) {
         Ok(()) => {
-            let me = thread_number();
             let name = std::thread::current().name().map(str::to_owned);
-            graph().begin_thread(me, name);
-            me
+            begin_thread(number, name);
+            number
         }
-        Err(_) => LATE | thread_number(),
+        Err(_) => LATE | number,
     };
     let _ = ME.try_with(|cell| cell.set(me));
     me
 }
 
+impl End {
+    fn tell(&self) {
+        let number = self.0.take();
+        // Told before, or there is nothing to tell.
+        if number != 0 {
+            let _ = ME.try_with(|cell| cell.set(LATE | number));
+            end_thread(number);
+        }
+    }
+}
+
 impl Drop for End {
     fn drop(&mut self) {
-        let me = thread_number();
-        let _ = ME.try_with(|cell| cell.set(LATE | me));
-        graph().end_thread(me);
+        self.tell();
     }
+}
+
+/// Tells the end of the calling thread, which takes no locks any more. A checker may take its statics away before the
+/// thread-locals.
+#[cfg(any(loom, shuttle))]
+pub(crate) fn tell_end() {
+    END.with(End::tell);
 }

@@ -78,11 +78,22 @@ local! { static NUMBER: core::cell::Cell<u64> = core::cell::Cell::new(0) }
 #[inline]
 pub(crate) fn thread_number() -> u64 {
     NUMBER.with(|number| match number.get() {
-        // Relaxed: each caller gets another number, that is all.
         0 => {
-            number.set(threads().fetch_add(1, Ordering::Relaxed));
+            number.set(new_thread_number());
             number.get()
         }
         known => known,
     })
+}
+
+/// A number for a thread that is about to begin.
+pub(crate) fn new_thread_number() -> u64 {
+    // Relaxed: each caller gets another number, that is all.
+    threads().fetch_add(1, Ordering::Relaxed)
+}
+
+/// Gives the calling thread its number, before it does anything else.
+#[cfg(feature = "sync")]
+pub(crate) fn become_thread(number: u64) {
+    NUMBER.with(|known| known.set(number));
 }

@@ -1,0 +1,202 @@
+//! Those who wait in a queue: threads, which sleep, and tasks, which are polled.
+//!
+//! Each is *answered* once, by whoever takes it out under the lock of the queue, and woken when that lock is free again.
+//! Who gives up takes itself out, under the same lock; if it isn't there any more, it was answered, and that counts. (A
+//! barrier takes waiters out before it knows the answer: who gives up then waits for that.)
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Instant;
+
+use super::primitive::Parker;
+use crate::table::FirstPanic;
+use crate::table::primitive::{AtomicU8, Mutex, Ordering, lock};
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Answer {
+    Granted,
+    Refused,
+}
+
+const NONE: u8 = 0;
+const GRANTED: u8 = 1;
+const REFUSED: u8 = 2;
+
+/// Somebody who waits, and what for.
+pub(super) struct Waiter<W> {
+    pub(super) wish: W,
+    /// Changed once, by whoever has taken it out of the queue.
+    answer: AtomicU8,
+    sleeper: Sleeper,
+}
+
+enum Sleeper {
+    Thread(Parker),
+    /// By whom the task was last polled, if it was.
+    Task(Mutex<Option<Waker>>),
+}
+
+impl<W> Waiter<W> {
+    /// The calling thread.
+    pub(super) fn thread(wish: W) -> Arc<Self> {
+        Self::new(wish, Sleeper::Thread(Parker::new()))
+    }
+
+    pub(super) fn task(wish: W) -> Arc<Self> {
+        Self::new(wish, Sleeper::Task(Mutex::new(None)))
+    }
+
+    fn new(wish: W, sleeper: Sleeper) -> Arc<Self> {
+        Arc::new(Self {
+            wish,
+            answer: AtomicU8::new(NONE),
+            sleeper,
+        })
+    }
+
+    /// Once, by whoever has taken it out of the queue.
+    pub(super) fn answer(&self, answer: Answer) {
+        let answer = match answer {
+            Answer::Granted => GRANTED,
+            Answer::Refused => REFUSED,
+        };
+        // Release: pairs with the Acquire in `answered`; what came before is seen.
+        self.answer.store(answer, Ordering::Release);
+    }
+
+    pub(super) fn answered(&self) -> Option<Answer> {
+        // Acquire: pairs with the Release in `answer`.
+        match self.answer.load(Ordering::Acquire) {
+            GRANTED => Some(Answer::Granted),
+            REFUSED => Some(Answer::Refused),
+            _ => None,
+        }
+    }
+
+    /// Sleeps until there is an answer, or a moment has come. The calling thread must be the one that waits.
+    pub(super) fn sleep(&self, until: Option<Instant>) -> Option<Answer> {
+        let Sleeper::Thread(parker) = &self.sleeper else {
+            unreachable!("tasks don't sleep");
+        };
+        loop {
+            if let Some(answer) = self.answered() {
+                return Some(answer);
+            }
+            if !parker.park(until) {
+                return None;
+            }
+        }
+    }
+
+    /// As [`sleep`](Self::sleep), for a task.
+    pub(super) fn poll(&self, cx: &Context<'_>) -> Poll<Answer> {
+        if let Some(answer) = self.answered() {
+            return Poll::Ready(answer);
+        }
+        let Sleeper::Task(waker) = &self.sleeper else {
+            unreachable!("threads aren't polled");
+        };
+        let is_known = lock(waker)
+            .as_ref()
+            .is_some_and(|known| known.will_wake(cx.waker()));
+        if !is_known {
+            // Cloned and dropped without the lock: it is user code.
+            let new = cx.waker().clone();
+            let old = lock(waker).replace(new);
+            drop(old);
+        }
+        // Whoever has answered meanwhile may have come for the waker before it was there.
+        self.answered().map_or(Poll::Pending, Poll::Ready)
+    }
+}
+
+/// First come, first served. It is to be kept behind a lock.
+pub(super) struct Queue<W>(VecDeque<Arc<Waiter<W>>>);
+
+impl<W> Queue<W> {
+    pub(super) const fn new() -> Self {
+        Self(VecDeque::new())
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    pub(super) fn push(&mut self, waiter: Arc<Waiter<W>>) {
+        self.0.push_back(waiter);
+    }
+
+    pub(super) fn head(&self) -> Option<&Waiter<W>> {
+        self.0.front().map(|waiter| &**waiter)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &W> {
+        self.0.iter().map(|waiter| &waiter.wish)
+    }
+
+    /// Whether that one hasn't been answered.
+    pub(super) fn contains(&self, waiter: &Arc<Waiter<W>>) -> bool {
+        self.0.iter().any(|other| Arc::ptr_eq(other, waiter))
+    }
+
+    /// Answers the first one, and takes it out.
+    pub(super) fn answer_head(&mut self, answer: Answer) -> Option<Arc<Waiter<W>>> {
+        let head = self.0.pop_front()?;
+        head.answer(answer);
+        Some(head)
+    }
+
+    /// Answers the first ones that are meant, at most so many, and takes them out.
+    pub(super) fn answer_some(
+        &mut self,
+        most: usize,
+        answer: Answer,
+        mut is_meant: impl FnMut(&W) -> bool,
+    ) -> Vec<Arc<Waiter<W>>> {
+        let mut answered = Vec::new();
+        let mut at = 0;
+        while at < self.0.len() && answered.len() < most {
+            if is_meant(&self.0[at].wish) {
+                let waiter = self.0.remove(at).expect("it is there");
+                waiter.answer(answer);
+                answered.push(waiter);
+            } else {
+                at += 1;
+            }
+        }
+        answered
+    }
+
+    /// Takes all out, unanswered.
+    pub(super) fn take(&mut self) -> Vec<Arc<Waiter<W>>> {
+        self.0.drain(..).collect()
+    }
+
+    /// Takes one out that gives up. Whether it was there.
+    pub(super) fn remove(&mut self, waiter: &Arc<Waiter<W>>) -> bool {
+        let at = self.0.iter().position(|other| Arc::ptr_eq(other, waiter));
+        at.and_then(|at| self.0.remove(at)).is_some()
+    }
+}
+
+/// When the lock of the queue is free again. First the threads, since the wakers of tasks are user code.
+pub(super) fn wake_all<W>(answered: Vec<Arc<Waiter<W>>>) {
+    let mut panic = FirstPanic::default();
+    for waiter in &answered {
+        if let Sleeper::Thread(parker) = &waiter.sleeper {
+            parker.unpark();
+        }
+    }
+    for waiter in answered {
+        if let Sleeper::Task(waker) = &waiter.sleeper {
+            let waker = lock(waker).take();
+            panic.catch(|| waker.into_iter().for_each(Waker::wake));
+        }
+    }
+    panic.resume();
+}
