@@ -34,10 +34,11 @@ must_fail() {
     [[ $3 != tests/* ]] || package=.
     local run=(env RUSTFLAGS="${RUSTFLAGS:-} ${cfgs[$package]}" CARGO_TARGET_DIR="$target/$package"
         cargo test --quiet --manifest-path "$copy/$package/Cargo.toml" --release --test "${test%%::*}")
+    [[ $package != . ]] || run+=(--all-features)
     if ! "${run[@]}" --no-run >"$copy/log" 2>&1; then
         survivor "$name" "$test" "doesn't build"
     # A test that doesn't end is red as well.
-    elif timeout 180 "${run[@]}" -- --exact "${test##*::}" >"$copy/log" 2>&1; then
+    elif timeout 180 "${run[@]}" -- --exact "${test#*::}" >"$copy/log" 2>&1; then
         survivor "$name" "$test" 'SURVIVED'
     else
         row "$name" "$test" red

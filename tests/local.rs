@@ -12,7 +12,7 @@
 //! | bpo-1522237: arguments of `__init__` | `test_arguments` |
 //! | gh-100892, gh-67753, gh-118490, gh-120973: thread states die while a local walks them | `test_threading_local_clear_race`, `locals_and_threads_die_at_once` |
 //! | gh-128691: threads contend for the local's count | a hit writes nothing shared: `benches/peers` |
-//! | thread_local 37: values stay when their thread ends | `test_local_refs`, `local_memory.rs` |
+//! | thread_local 37: values stay when their thread ends | `test_local_refs`, `thread_memory.rs` |
 //! | thread_local 65, 79: a new thread gets the values of an old one | `a_new_thread_never_sees_old_values` |
 //! | thread_local 75: a reference outlives the thread whose value it is | references don't leave closures: a documentation test that does not compile |
 

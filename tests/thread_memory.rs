@@ -1,4 +1,4 @@
-//! What threads and locals leave behind: nothing, however many come and go.
+//! What threads, locals and locks leave behind: nothing, however many come and go.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
@@ -81,5 +81,53 @@ fn locals_that_come_and_go_leave_nothing_in_a_thread_that_stays() {
         drop(locals);
         after.push(live());
     }
+    assert!(after[rounds - 1] - after[0] < SLACK, "{after:?}");
+}
+
+/// Threads that take locks and permits, wait for each other, are refused, time out, and end with what they hold.
+#[cfg(feature = "sync")]
+#[test]
+fn threads_that_wait_leave_nothing() {
+    use std::time::Duration;
+
+    use hapax::sync::{Condition, Event, Mutex, Semaphore, deadlock};
+
+    let (rounds, times) = if cfg!(miri) { (2, 2) } else { (10, 200) };
+    let _alone = ALONE.lock();
+    deadlock::set_check_after(Duration::ZERO);
+    let once = || {
+        let (a, b) = (Mutex::new(()), Semaphore::tracked(1));
+        let (condition, event, semaphore) = (Condition::new(), Event::new(), Semaphore::new(0));
+        let leaked = Mutex::new(());
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let _a = a.lock();
+                let _ = b.acquire().map(drop);
+            });
+            scope.spawn(|| {
+                let _b = b.acquire();
+                let _ = a.lock().map(drop);
+            });
+            scope.spawn(|| {
+                let _ = condition.wait_for(a.lock().unwrap(), Duration::from_micros(50));
+                assert!(event.wait_for(Duration::from_micros(50)) || !event.is_set());
+                let _ = semaphore
+                    .try_acquire_for(Duration::from_micros(50))
+                    .map(drop);
+                event.set();
+                std::mem::forget(leaked.lock());
+                std::mem::forget(b.acquire());
+            });
+            event.wait();
+            semaphore.add_permits(1).unwrap();
+        });
+        assert!(leaked.lock().is_err() && b.acquire().is_err());
+    };
+    let mut after = Vec::new();
+    for _ in 0..rounds {
+        (0..times).for_each(|_| once());
+        after.push(live());
+    }
+    assert_eq!(deadlock::registered_waits(), 0);
     assert!(after[rounds - 1] - after[0] < SLACK, "{after:?}");
 }
