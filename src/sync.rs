@@ -9,7 +9,7 @@
 //! | `Condition(lock)` | [`Condition`], over any of the locks |
 //! | its `wait(timeout)`, `wait_for(f)` | [`Condition::wait_for`], [`Condition::wait_while`] not `f` |
 //! | `Barrier(n, action, timeout)` | [`Barrier`] |
-//! | `Thread(target=f).start()`, `join()` | [`spawn`], [`JoinHandle::join`] |
+//! | `Thread(target=f).start()`, `join()` | [`spawn()`], [`JoinHandle::join`] |
 //! | none | [`RwLock`]; [`Semaphore::tracked`], which knows who has its permits |
 //!
 //! # Python, and here
@@ -180,7 +180,7 @@
 //! # Deadlocks
 //!
 //! A thread that waits for a [`Mutex`], an [`RLock`], a [`Lock::owned`], a writer of an [`RwLock`], permits of a
-//! [`Semaphore::tracked`], or the end of a thread that was [spawned](spawn) here, without a time limit, looks where that
+//! [`Semaphore::tracked`], or the end of a thread that was [spawned](spawn()) here, without a time limit, looks where that
 //! would lead: for locks and permits after a millisecond ([`deadlock::set_check_after`]), otherwise at once. If the wait would never end, because of the
 //! holder's own wait, and that of whoever holds what that one waits for, up to this thread, the call returns
 //! [`AcquireError::Deadlock`] with a [report](DeadlockReport), and the others go on as soon as this thread lets go of what
@@ -249,7 +249,7 @@ pub use deadlock::DeadlockReport;
 pub use error::{AcquireError, ReleaseError, WaitError};
 pub use event::Event;
 pub use lock::{Lock, LockGuard};
-pub use mutex::{Mutex, MutexGuard};
+pub use mutex::{ArcMutexGuard, MappedMutexGuard, Mutex, MutexGuard};
 pub use rlock::{RLock, RLockGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
 pub use semaphore::{OwnedPermit, Permit, Semaphore};

@@ -269,19 +269,27 @@ fn writer_death_races_a_reader() {
 /// Would catch: a permit that lies there while somebody waits for it; two that have it; a hand-over without an order.
 #[test]
 fn permit_is_handed_over() {
-    model(2, || {
-        let semaphore = Arc::new((Semaphore::new(1), Data::default()));
-        let add = |semaphore: &(Semaphore, Data)| {
-            let permit = semaphore.0.acquire().unwrap();
-            semaphore.1.add();
-            drop(permit);
-        };
-        let others = [semaphore.clone(), semaphore.clone()].map(|it| spawn(move || add(&it)));
-        add(&semaphore);
-        others.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(semaphore.0.available_permits(), 1);
-        assert_eq!(semaphore.1.get(), 3);
-    });
+    model(2, || hand_over(Semaphore::new(1)));
+}
+
+/// As `permit_is_handed_over`, where who comes may pass who waits.
+#[test]
+fn permit_is_handed_over_barging() {
+    model(2, || hand_over(Semaphore::barging(1)));
+}
+
+fn hand_over(semaphore: Semaphore) {
+    let semaphore = Arc::new((semaphore, Data::default()));
+    let add = |semaphore: &(Semaphore, Data)| {
+        let permit = semaphore.0.acquire().unwrap();
+        semaphore.1.add();
+        drop(permit);
+    };
+    let others = [semaphore.clone(), semaphore.clone()].map(|it| spawn(move || add(&it)));
+    add(&semaphore);
+    others.into_iter().for_each(|thread| thread.join().unwrap());
+    assert_eq!(semaphore.0.available_permits(), 1);
+    assert_eq!(semaphore.1.get(), 3);
 }
 
 /// Permits are taken, all at once, from whoever gives them back.
@@ -300,23 +308,6 @@ fn draining_races_giving() {
             assert_eq!(semaphore.1.get(), 1);
         }
         giver.join().unwrap();
-    });
-}
-
-/// As `permit_is_handed_over`, where who comes may pass who waits.
-#[test]
-fn permit_is_handed_over_barging() {
-    model(2, || {
-        let semaphore = Arc::new((Semaphore::barging(1), Data::default()));
-        let add = |semaphore: &(Semaphore, Data)| {
-            let permit = semaphore.0.acquire().unwrap();
-            semaphore.1.add();
-            drop(permit);
-        };
-        let others = [semaphore.clone(), semaphore.clone()].map(|it| spawn(move || add(&it)));
-        add(&semaphore);
-        others.into_iter().for_each(|thread| thread.join().unwrap());
-        assert_eq!(semaphore.0.available_permits(), 1);
     });
 }
 

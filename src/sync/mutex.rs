@@ -3,7 +3,10 @@
 use std::cell::UnsafeCell;
 use std::fmt;
 use std::marker::PhantomData;
+use std::mem;
 use std::ops::{Deref, DerefMut};
+use std::ptr::NonNull;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::AcquireError;
@@ -192,6 +195,64 @@ impl<T: ?Sized> Mutex<T> {
         })
     }
 
+    /// As [`lock`](Self::lock), with a guard that keeps the mutex.
+    ///
+    /// # Errors
+    ///
+    /// As for [`lock`](Self::lock).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use hapax::sync::{ArcMutexGuard, Mutex};
+    ///
+    /// struct Session {
+    ///     account: ArcMutexGuard<u32>,
+    /// }
+    /// let mut session = Session { account: Arc::new(Mutex::new(5)).lock_arc()? };
+    /// *session.account += 1;
+    /// assert_eq!(*session.account, 6);
+    /// # Ok::<_, hapax::sync::AcquireError>(())
+    /// ```
+    pub fn lock_arc(self: &Arc<Self>) -> Result<ArcMutexGuard<T>, AcquireError> {
+        self.lock_arc_with(Patience::Forever)
+    }
+
+    /// As [`try_lock`](Self::try_lock), with a guard that keeps the mutex.
+    ///
+    /// # Errors
+    ///
+    /// As for [`try_lock`](Self::try_lock).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::sync::Arc;
+    ///
+    /// use hapax::sync::Mutex;
+    ///
+    /// let number = Arc::new(Mutex::new(5));
+    /// let guard = number.try_lock_arc()?;
+    /// assert!(number.try_lock_arc().is_err());
+    /// # Ok::<_, hapax::sync::AcquireError>(())
+    /// ```
+    pub fn try_lock_arc(self: &Arc<Self>) -> Result<ArcMutexGuard<T>, AcquireError> {
+        self.lock_arc_with(Patience::None)
+    }
+
+    fn lock_arc_with(
+        self: &Arc<Self>,
+        patience: Patience,
+    ) -> Result<ArcMutexGuard<T>, AcquireError> {
+        self.lock.lock(patience)?;
+        Ok(ArcMutexGuard {
+            mutex: self.clone(),
+            _of_this_thread: PhantomData,
+        })
+    }
+
     /// Whether somebody holds the mutex, or has ended while holding it.
     ///
     /// # Examples
@@ -278,6 +339,38 @@ pub struct MutexGuard<'a, T: ?Sized> {
 unsafe impl<T: ?Sized + Sync> Sync for MutexGuard<'_, T> {}
 
 impl<'a, T: ?Sized> MutexGuard<'a, T> {
+    /// A guard of the same hold that leads to a part of the data.
+    ///
+    /// # Panics
+    ///
+    /// If `part` does. The mutex is given back.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::sync::{Mutex, MutexGuard};
+    ///
+    /// let pair = Mutex::new((1, "one"));
+    /// let mut name = MutexGuard::map(pair.lock()?, |pair| &mut pair.1);
+    /// *name = "eins";
+    /// drop(name);
+    /// assert_eq!(*pair.lock()?, (1, "eins"));
+    /// # Ok::<_, hapax::sync::AcquireError>(())
+    /// ```
+    pub fn map<U: ?Sized>(
+        mut guard: Self,
+        part: impl FnOnce(&mut T) -> &mut U,
+    ) -> MappedMutexGuard<'a, U> {
+        let data = NonNull::from(part(&mut *guard));
+        let lock = &guard.mutex.lock;
+        mem::forget(guard);
+        MappedMutexGuard {
+            lock,
+            data,
+            _of_this_thread: PhantomData,
+        }
+    }
+
     pub(super) fn mutex(&self) -> &'a Mutex<T> {
         self.mutex
     }
@@ -316,6 +409,100 @@ impl<T: ?Sized + fmt::Debug> fmt::Debug for MutexGuard<'_, T> {
 }
 
 impl<T: ?Sized + fmt::Display> fmt::Display for MutexGuard<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// A [`MutexGuard`] that leads to a part of the data: [`MutexGuard::map`].
+///
+/// # Examples
+///
+/// See [`MutexGuard::map`].
+#[must_use = "it gives the lock back at once if it isn't kept"]
+pub struct MappedMutexGuard<'a, U: ?Sized> {
+    lock: &'a Owned<RawMutex>,
+    /// Invariant: leads into the data of the mutex, and nothing else does.
+    data: NonNull<U>,
+    _of_this_thread: PhantomData<(&'a mut U, *const ())>,
+}
+
+// SAFETY: a shared guard gives `&U`.
+unsafe impl<U: ?Sized + Sync> Sync for MappedMutexGuard<'_, U> {}
+
+impl<U: ?Sized> Deref for MappedMutexGuard<'_, U> {
+    type Target = U;
+
+    fn deref(&self) -> &U {
+        // SAFETY: by the invariant, and this thread holds the mutex.
+        unsafe { self.data.as_ref() }
+    }
+}
+
+impl<U: ?Sized> DerefMut for MappedMutexGuard<'_, U> {
+    fn deref_mut(&mut self) -> &mut U {
+        // SAFETY: as above.
+        unsafe { self.data.as_mut() }
+    }
+}
+
+impl<U: ?Sized> Drop for MappedMutexGuard<'_, U> {
+    fn drop(&mut self) {
+        // SAFETY: it has the hold of a `MutexGuard`, stays on its thread, and is dropped once.
+        unsafe { self.lock.unlock() };
+    }
+}
+
+impl<U: ?Sized + fmt::Debug> fmt::Debug for MappedMutexGuard<'_, U> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        (**self).fmt(f)
+    }
+}
+
+/// A guard that keeps its [`Mutex`]: [`Mutex::lock_arc`]. It stays on its thread.
+///
+/// # Examples
+///
+/// See [`Mutex::lock_arc`].
+///
+/// ```compile_fail,E0277
+/// let number = std::sync::Arc::new(hapax::sync::Mutex::new(5));
+/// let guard = number.lock_arc().unwrap();
+/// std::thread::spawn(move || drop(guard));
+/// ```
+#[must_use = "it gives the lock back at once if it isn't kept"]
+pub struct ArcMutexGuard<T: ?Sized> {
+    mutex: Arc<Mutex<T>>,
+    _of_this_thread: PhantomData<*const ()>,
+}
+
+// SAFETY: a shared guard gives `&T`.
+unsafe impl<T: ?Sized + Sync> Sync for ArcMutexGuard<T> {}
+
+impl<T: ?Sized> Deref for ArcMutexGuard<T> {
+    type Target = T;
+
+    fn deref(&self) -> &T {
+        // SAFETY: this thread holds the mutex.
+        unsafe { &*self.mutex.data.get() }
+    }
+}
+
+impl<T: ?Sized> DerefMut for ArcMutexGuard<T> {
+    fn deref_mut(&mut self) -> &mut T {
+        // SAFETY: this thread holds the mutex, by this guard.
+        unsafe { &mut *self.mutex.data.get() }
+    }
+}
+
+impl<T: ?Sized> Drop for ArcMutexGuard<T> {
+    fn drop(&mut self) {
+        // SAFETY: a guard is made when its thread has locked, stays on that thread, and is dropped once.
+        unsafe { self.mutex.lock.unlock() };
+    }
+}
+
+impl<T: ?Sized + fmt::Debug> fmt::Debug for ArcMutexGuard<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
     }

@@ -194,12 +194,7 @@ fn an_action_that_panics_breaks_the_barrier() {
 #[test]
 fn nobody_waits_for_those_who_leave() {
     in_time(|| {
-        let (go, is_acting) = (Arc::new(Event::new()), Arc::new(Event::new()));
-        let (theirs, signal) = (go.clone(), is_acting.clone());
-        let barrier = Barrier::new(2).unwrap().with_action(move || {
-            signal.set();
-            theirs.wait();
-        });
+        let (barrier, go, is_acting) = acting();
         thread::scope(|scope| {
             let first = [(); 2].map(|()| scope.spawn(|| barrier.wait()));
             is_acting.wait();

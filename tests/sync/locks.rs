@@ -219,3 +219,33 @@ fn test_recursion_count() {
     guards.clear();
     assert!(!lock.is_owned() && lock.recursion_count() == 0);
 }
+
+/// Guards of parts, and guards that keep their mutex, give it back once, and are refused as others are.
+#[test]
+fn guards_of_all_kinds_give_the_mutex_back() {
+    let pair = Arc::new(Mutex::new((1, String::from("one"))));
+    let mut name = MutexGuard::map(pair.lock().unwrap(), |pair| &mut pair.1);
+    name.push('s');
+    assert_eq!(&*name, "ones");
+    assert!(is_deadlock(&pair.lock()));
+    drop(name);
+    assert!(!pair.is_locked());
+    let panic = catch_unwind(AssertUnwindSafe(|| {
+        let guard = pair.lock().unwrap();
+        drop(MutexGuard::map(guard, |_| -> &mut i32 {
+            std::panic::resume_unwind(Box::new(5))
+        }));
+    }));
+    assert!(panic.is_err() && !pair.is_locked());
+    let weak = Arc::downgrade(&pair);
+    let mut guard = pair.lock_arc().unwrap();
+    drop(pair);
+    guard.0 += 1;
+    assert_eq!((guard.0, &*guard.1), (2, "ones"));
+    let pair = weak.upgrade().unwrap();
+    assert_eq!(pair.try_lock_arc().unwrap_err(), AcquireError::WouldBlock);
+    drop(guard);
+    assert!(pair.try_lock_arc().is_ok());
+    drop(pair);
+    assert!(weak.upgrade().is_none());
+}

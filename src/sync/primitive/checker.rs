@@ -5,12 +5,11 @@
 use loom::thread::yield_now;
 #[cfg(shuttle)]
 use shuttle::thread::yield_now;
-use std::mem;
 use std::time::Instant;
 
 use super::{Raw, Shared};
 use crate::table::primitive::{
-    AtomicBool, AtomicUsize, Condvar, Mutex,
+    AtomicBool, AtomicUsize, Condvar, Mutex, MutexGuard,
     Ordering::{Acquire, Relaxed, Release},
     global, lock, maybe_const_fn, wait,
 };
@@ -27,42 +26,19 @@ fn has_come(moment: Instant) -> bool {
     moment <= Instant::now() || time_has_passed().load(Relaxed)
 }
 
-/// How a thread sleeps, and is woken.
-pub(in crate::sync) struct Parker {
-    is_woken: Mutex<bool>,
-    woken: Condvar,
-}
-
-impl Parker {
-    pub(in crate::sync) fn new() -> Self {
-        Self {
-            is_woken: Mutex::new(false),
-            woken: Condvar::new(),
-        }
+/// See `parking`.
+pub(super) fn wait_until<'a, T>(
+    _at: &Condvar,
+    mutex: &'a Mutex<T>,
+    guard: MutexGuard<'a, T>,
+    end: Instant,
+) -> (MutexGuard<'a, T>, bool) {
+    if has_come(end) {
+        return (guard, true);
     }
-
-    /// Sleeps until it is woken, or until a moment has come; perhaps shorter. Whether that moment is still to come.
-    pub(in crate::sync) fn park(&self, until: Option<Instant>) -> bool {
-        let mut is_woken = lock(&self.is_woken);
-        if let Some(end) = until {
-            let woken = mem::take(&mut *is_woken);
-            drop(is_woken);
-            if !woken && has_come(end) {
-                return false;
-            }
-            yield_now();
-            return true;
-        }
-        while !mem::take(&mut *is_woken) {
-            is_woken = wait(&self.woken, is_woken);
-        }
-        true
-    }
-
-    pub(in crate::sync) fn unpark(&self) {
-        *lock(&self.is_woken) = true;
-        self.woken.notify_one();
-    }
+    drop(guard);
+    yield_now();
+    (lock(mutex), false)
 }
 
 /// Where threads wait for a lock that somebody holds.

@@ -1,50 +1,23 @@
 //! parking_lot's locks, and threads of the system.
 
-use std::mem;
 use std::time::Instant;
 
 use parking_lot::lock_api::{
     RawMutex as _, RawMutexTimed as _, RawRwLock as _, RawRwLockTimed as _,
 };
-use parking_lot::{Condvar, Mutex};
 
 use super::{Raw, Shared};
+use crate::table::primitive::{Condvar, Mutex, MutexGuard};
 
-/// How the thread that has made it sleeps. Not by the one token that each thread has for `std::thread::park`: somebody
-/// else may wait for that.
-pub(in crate::sync) struct Parker {
-    is_woken: Mutex<bool>,
-    woken: Condvar,
-}
-
-impl Parker {
-    pub(in crate::sync) fn new() -> Self {
-        Self {
-            is_woken: Mutex::new(false),
-            woken: Condvar::new(),
-        }
-    }
-
-    /// Sleeps until it is woken, or until a moment has come. Whether it was woken.
-    pub(in crate::sync) fn park(&self, until: Option<Instant>) -> bool {
-        let mut is_woken = self.is_woken.lock();
-        while !mem::take(&mut *is_woken) {
-            match until {
-                None => self.woken.wait(&mut is_woken),
-                Some(end) if self.woken.wait_until(&mut is_woken, end).timed_out() => {
-                    return mem::take(&mut *is_woken);
-                }
-                Some(_) => {}
-            }
-        }
-        true
-    }
-
-    /// Wakes it, or lets its next sleep end at once.
-    pub(in crate::sync) fn unpark(&self) {
-        *self.is_woken.lock() = true;
-        self.woken.notify_one();
-    }
+/// Waits for the condition, at most until a moment. Whether that has come; the guard is of that mutex.
+pub(super) fn wait_until<'a, T>(
+    at: &Condvar,
+    _mutex: &'a Mutex<T>,
+    mut guard: MutexGuard<'a, T>,
+    end: Instant,
+) -> (MutexGuard<'a, T>, bool) {
+    let is_over = at.wait_until(&mut guard, end).timed_out();
+    (guard, is_over)
 }
 
 pub(in crate::sync) struct RawMutex(parking_lot::RawMutex);
