@@ -158,16 +158,24 @@ fn a_condition_is_looked_at_last() {
     });
 }
 
-/// Without the lock neither is possible, also if another thread has it: of guards of `Lock` alone is that no matter for the
-/// compiler.
+/// Without the lock it isn't possible, also if another thread has it. Of guards of `Lock` alone the compiler can't see to
+/// that.
 #[test]
-fn test_unacquired() {
+fn test_unacquired_notify() {
     let (lock, condition) = (Lock::new(), Condition::new());
     let guard = lock.lock().unwrap();
     lock.release().unwrap();
     assert_eq!(condition.notify_one(&guard), Err(ReleaseError::NotHeld));
     let _theirs = lock.lock().unwrap();
     assert_eq!(condition.notify_all(&guard), Err(ReleaseError::NotHeld));
+}
+
+#[test]
+fn test_unacquired_wait() {
+    let (lock, condition) = (Lock::new(), Condition::new());
+    let guard = lock.lock().unwrap();
+    lock.release().unwrap();
+    let _theirs = lock.lock().unwrap();
     let error = condition.wait(guard).unwrap_err();
     assert_eq!(error, WaitError::Release(ReleaseError::NotHeld));
     assert!(lock.is_locked());

@@ -46,7 +46,7 @@ fn test_notify() {
 }
 
 #[test]
-fn test_event_timeout() {
+fn test_timeout() {
     let event = Event::new();
     assert!(!event.wait_for(Duration::ZERO));
     let began = Instant::now();

@@ -189,35 +189,62 @@ fn an_owned_lock_is_released_by_its_owner() {
     assert!(!lock.is_locked());
 }
 
-// RLockTests.
+/// RLockTests. To release what isn't held, or what another thread holds, doesn't compile: that is for guards, which stay on
+/// their thread.
+mod rlock_tests {
+    use super::*;
 
-#[test]
-fn test_rlock_reacquire() {
-    let lock = RLock::new(());
-    let first = lock.lock().unwrap();
-    let second = lock.lock().unwrap();
-    drop(first);
-    let third = lock.lock().unwrap();
-    drop((second, third));
-    assert!(!lock.is_locked());
-}
+    #[test]
+    fn test_reacquire() {
+        let lock = RLock::new(());
+        let first = lock.lock().unwrap();
+        let second = lock.lock().unwrap();
+        drop(first);
+        let third = lock.lock().unwrap();
+        drop((second, third));
+        assert!(!lock.is_locked());
+    }
 
-#[test]
-fn test_recursion_count() {
-    let lock = RLock::new(());
-    assert_eq!(lock.recursion_count(), 0);
-    let mut guards = vec![lock.lock().unwrap()];
-    assert_eq!(lock.recursion_count(), 1);
-    guards.extend([lock.lock().unwrap(), lock.try_lock().unwrap()]);
-    assert_eq!(lock.recursion_count(), 3);
-    on_thread(|| {
+    #[test]
+    fn test_recursion_count() {
+        let lock = RLock::new(());
         assert_eq!(lock.recursion_count(), 0);
-        assert!(lock.is_locked() && !lock.is_owned());
-    });
-    guards.pop();
-    assert_eq!(lock.recursion_count(), 2);
-    guards.clear();
-    assert!(!lock.is_owned() && lock.recursion_count() == 0);
+        let mut guards = vec![lock.lock().unwrap()];
+        assert_eq!(lock.recursion_count(), 1);
+        guards.extend([lock.lock().unwrap(), lock.try_lock().unwrap()]);
+        assert_eq!(lock.recursion_count(), 3);
+        on_thread(|| {
+            assert_eq!(lock.recursion_count(), 0);
+            assert!(lock.is_locked() && !lock.is_owned());
+        });
+        guards.pop();
+        assert_eq!(lock.recursion_count(), 2);
+        guards.clear();
+        assert!(!lock.is_owned() && lock.recursion_count() == 0);
+    }
+
+    #[test]
+    fn test_locked() {
+        let lock = RLock::new(());
+        assert!(!lock.is_locked());
+        let first = lock.lock().unwrap();
+        let second = lock.lock().unwrap();
+        assert!(on_thread(|| lock.is_locked()));
+        drop(second);
+        assert!(lock.is_locked());
+        drop(first);
+        assert!(!lock.is_locked());
+    }
+
+    #[test]
+    #[allow(non_snake_case, reason = "CPython's name")]
+    fn test__is_owned() {
+        let lock = RLock::new(());
+        assert!(!lock.is_owned());
+        let _guard = lock.lock().unwrap();
+        assert!(lock.is_owned());
+        assert!(!on_thread(|| lock.is_owned()));
+    }
 }
 
 /// Guards of parts, and guards that keep their mutex, give it back once, and are refused as others are.

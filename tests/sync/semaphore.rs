@@ -4,7 +4,7 @@
 use super::*;
 
 #[test]
-fn test_semaphore_constructor() {
+fn test_constructor() {
     let semaphore = Semaphore::new(0);
     assert_eq!(
         semaphore.try_acquire().map(drop),
@@ -17,7 +17,7 @@ fn test_semaphore_constructor() {
 }
 
 #[test]
-fn test_semaphore_acquire() {
+fn test_acquire() {
     let one = Semaphore::new(1);
     drop(one.acquire().unwrap());
     let two = Semaphore::new(2);
@@ -25,56 +25,63 @@ fn test_semaphore_acquire() {
     assert!(two.try_acquire().is_err());
     drop(permits);
     assert_eq!(two.available_permits(), 2);
-    // Dropped while acquired.
-    two.acquire().unwrap().forget();
+}
+
+#[test]
+fn test_acquire_destroy() {
+    let semaphore = Semaphore::new(1);
+    semaphore.acquire().unwrap().forget();
+    drop(semaphore);
 }
 
 /// Ten threads and seven permits: seven get one, then as many as are added.
 #[test]
-fn test_acquire_contended_by_phases() {
-    for release_many in [false, true] {
-        in_time(move || {
-            let semaphore = Semaphore::new(7);
-            semaphore.acquire().unwrap().forget();
-            let got = AtomicUsize::new(0);
-            let reaches = |goal: usize| {
-                while got.load(SeqCst) < goal {
-                    thread::yield_now();
-                }
-                thread::sleep(Duration::from_millis(10));
-                assert_eq!(got.load(SeqCst), goal);
-            };
-            let add = |permits: usize| {
-                if release_many {
-                    semaphore.add_permits(permits).unwrap();
-                } else {
-                    (0..permits).for_each(|_| semaphore.add_permits(1).unwrap());
-                }
-            };
-            thread::scope(|scope| {
-                for _ in 0..10 {
-                    scope.spawn(|| {
-                        for _ in 0..2 {
-                            semaphore.acquire().unwrap().forget();
-                            got.fetch_add(1, SeqCst);
-                        }
-                    });
-                }
-                reaches(6);
-                add(7);
-                reaches(13);
-                add(6);
-                reaches(19);
-                assert!(semaphore.try_acquire().is_err());
-                add(1);
-            });
-            assert_eq!(semaphore.available_permits(), 0);
-        });
-    }
+fn test_acquire_contended() {
+    contend(|semaphore, permits| {
+        (0..permits).for_each(|_| semaphore.add_permits(1).unwrap());
+    });
 }
 
 #[test]
-fn test_semaphore_try_acquire() {
+fn test_multirelease() {
+    contend(|semaphore, permits| semaphore.add_permits(permits).unwrap());
+}
+
+fn contend(add: fn(&Semaphore, usize)) {
+    in_time(move || {
+        let semaphore = Semaphore::new(7);
+        semaphore.acquire().unwrap().forget();
+        let got = AtomicUsize::new(0);
+        let reaches = |goal: usize| {
+            while got.load(SeqCst) < goal {
+                thread::yield_now();
+            }
+            thread::sleep(Duration::from_millis(10));
+            assert_eq!(got.load(SeqCst), goal);
+        };
+        thread::scope(|scope| {
+            for _ in 0..10 {
+                scope.spawn(|| {
+                    for _ in 0..2 {
+                        semaphore.acquire().unwrap().forget();
+                        got.fetch_add(1, SeqCst);
+                    }
+                });
+            }
+            reaches(6);
+            add(&semaphore, 7);
+            reaches(13);
+            add(&semaphore, 6);
+            reaches(19);
+            assert!(semaphore.try_acquire().is_err());
+            add(&semaphore, 1);
+        });
+        assert_eq!(semaphore.available_permits(), 0);
+    });
+}
+
+#[test]
+fn test_try_acquire() {
     let semaphore = Semaphore::new(2);
     let permits = [semaphore.try_acquire(), semaphore.try_acquire()].map(Result::unwrap);
     assert!(semaphore.try_acquire().is_err());
@@ -83,7 +90,7 @@ fn test_semaphore_try_acquire() {
 }
 
 #[test]
-fn test_semaphore_try_acquire_contended() {
+fn test_try_acquire_contended() {
     let semaphore = Semaphore::new(4);
     let _permit = semaphore.acquire().unwrap();
     let got = AtomicUsize::new(0);
@@ -103,7 +110,7 @@ fn test_semaphore_try_acquire_contended() {
 }
 
 #[test]
-fn test_semaphore_acquire_timeout() {
+fn test_acquire_timeout() {
     let semaphore = Semaphore::new(2);
     let soon = Duration::from_millis(5);
     let first = semaphore.try_acquire_for(soon).unwrap();
@@ -137,7 +144,7 @@ fn test_default_value() {
 }
 
 #[test]
-fn test_semaphore_with() {
+fn test_with() {
     let semaphore = Semaphore::new(2);
     let panic = catch_unwind(AssertUnwindSafe(|| {
         let _first = semaphore.acquire().unwrap();
