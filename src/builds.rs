@@ -25,9 +25,8 @@ use std::ptr;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 
-use crate::table::FirstPanic;
 use crate::table::primitive::{Condvar, Mutex, global, lock, thread_number, wait};
-use crate::table::{Building, Node};
+use crate::table::{Building, Node, wake_tasks};
 
 global! { fn registry() -> Mutex<Builds> = Mutex::new(Builds::new()) }
 
@@ -65,11 +64,7 @@ impl Builder {
     /// Lets all who wait look again. Without the lock.
     fn wake(self) {
         self.wake_threads();
-        let mut panics = FirstPanic::default();
-        for waker in self.tasks.into_values() {
-            panics.catch(|| waker.wake());
-        }
-        panics.resume();
+        wake_tasks(self.tasks.into_values());
     }
 }
 

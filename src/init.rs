@@ -100,29 +100,19 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
         build: impl FnOnce(&K) -> Result<V, E>,
     ) -> Result<Cached<K, V>, InitError<E>> {
         let hash = self.hasher.hash_one(&key);
-        let mut seed = key;
+        let mut sought = self.seek(hash, key, Who::Thread);
         loop {
-            let (entry, key) = match self.seek(hash, seed, Who::Thread) {
-                // User code, which may panic, before there is a result that a panic would lose.
-                Sought::Built(entry, rest) => {
-                    drop((rest, build));
-                    return Ok(Cached::from_ref(entry));
-                }
-                Sought::Ours(under_way) => return self.build(under_way, hash, build),
-                Sought::UnderWay(entry, key) => (entry, key),
-            };
-            match builds::wait_for(entry.node()) {
-                Waited::Built => {
+            match sought {
+                Sought::Built(entry, key) => {
+                    // User code, which may panic, before there is a result that a panic would lose.
                     drop((key, build));
                     return Ok(Cached::from_ref(entry));
                 }
-                Waited::Claimed(claim) => {
-                    let under_way = Build { claim, entry };
-                    drop(key);
-                    return self.build(under_way, hash, build);
+                Sought::Ours(under_way) => return self.build(under_way, hash, build),
+                Sought::UnderWay(entry, key) => {
+                    let waited = builds::wait_for(entry.node());
+                    sought = self.go_on(waited, entry, key, hash, Who::Thread)?;
                 }
-                Waited::Deadlock => return Err(InitError::Deadlock),
-                Waited::GivenUp => seed = key,
             }
         }
     }
@@ -190,31 +180,21 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
         build: impl AsyncFnOnce(&K) -> Result<V, E>,
     ) -> Result<Cached<K, V>, InitError<E>> {
         let hash = self.hasher.hash_one(&key);
-        let mut seed = key;
+        let mut sought = self.seek(hash, key, Who::Task);
         let under_way = loop {
-            let (entry, key) = match self.seek(hash, seed, Who::Task) {
-                Sought::Built(entry, rest) => {
-                    drop((rest, build));
-                    return Ok(Cached::from_ref(entry));
-                }
-                Sought::Ours(under_way) => break under_way,
-                Sought::UnderWay(entry, key) => (entry, key),
-            };
-            let wait = TaskWait::new(entry.node());
-            let waited = future::poll_fn(|cx| wait.poll(entry.node(), cx)).await;
-            drop(wait);
-            match waited {
-                Waited::Built => {
+            match sought {
+                Sought::Built(entry, key) => {
+                    // As in `try_get_or_init`.
                     drop((key, build));
                     return Ok(Cached::from_ref(entry));
                 }
-                Waited::Claimed(claim) => {
-                    let under_way = Build { claim, entry };
-                    drop(key);
-                    break under_way;
+                Sought::Ours(under_way) => break under_way,
+                Sought::UnderWay(entry, key) => {
+                    let wait = TaskWait::new(entry.node());
+                    let waited = future::poll_fn(|cx| wait.poll(entry.node(), cx)).await;
+                    drop(wait);
+                    sought = self.go_on(waited, entry, key, hash, Who::Task)?;
                 }
-                Waited::Deadlock => unreachable!("nobody looks for it"),
-                Waited::GivenUp => seed = key,
             }
         };
         let value = build(&under_way.entry.value().key).await;
@@ -258,7 +238,31 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
             }
             Outcome::Met(entry, _, rest) => {
                 drop(claim);
-                Sought::Built(entry, rest)
+                Sought::Built(entry, rest.into_key())
+            }
+        }
+    }
+
+    /// After a wait for an entry that somebody else was building.
+    fn go_on<E>(
+        &self,
+        waited: Waited,
+        entry: Ref<Entry<K, V>>,
+        key: K,
+        hash: u64,
+        who: Who,
+    ) -> Result<Sought<K, V>, InitError<E>> {
+        match waited {
+            Waited::Built => Ok(Sought::Built(entry, key)),
+            Waited::Claimed(claim) => {
+                let under_way = Build { claim, entry };
+                drop(key);
+                Ok(Sought::Ours(under_way))
+            }
+            Waited::Deadlock => Err(InitError::Deadlock),
+            Waited::GivenUp => {
+                drop(entry);
+                Ok(self.seek(hash, key, who))
             }
         }
     }
@@ -315,11 +319,11 @@ impl<K: Hash + Eq, V, S: BuildHasher> WeakMap<K, V, S> {
 
 /// What a look-up has come to.
 enum Sought<K, V> {
-    /// An entry with a value; and the seed, which wasn't needed.
-    Built(Ref<Entry<K, V>>, Pending<K, Entry<K, V>>),
+    /// An entry with a value; and the caller's key, which wasn't needed.
+    Built(Ref<Entry<K, V>>, K),
     /// An entry that the caller is to build.
     Ours(Build<K, V>),
-    /// An entry that somebody else builds, and the seed.
+    /// An entry that somebody else builds, and the caller's key.
     UnderWay(Ref<Entry<K, V>>, K),
 }
 

@@ -34,10 +34,8 @@
 //! ordered by the graph's lock: a thread that is registered has stored its name in all that it owns before, and can't
 //! take it out before it is taken off. DIED is stored before the raw unlock that lets others see it.
 
-use std::time::Instant;
-
 use super::AcquireError;
-use super::deadlock::{Held, check_after, died, owner_died, wait_for_lock, wait_for_oneself};
+use super::deadlock::{Held, died, owner_died, wait_for_lock, wait_for_oneself};
 use super::patience::Patience;
 use super::primitive::{Raw, RawRwLock, Shared};
 use super::thread::{LATE, me};
@@ -143,18 +141,15 @@ impl<R: Raw + 'static> Owned<R> {
         if matches!(patience, Patience::Forever) && self.is_mine() {
             return Err(wait_for_oneself(self));
         }
-        let now = Instant::now();
-        // When to ask the graph, and when to give up.
-        let (first, end) = match patience {
+        if matches!(patience, Patience::None) {
             // Not even the graph is asked: who tries may try often.
-            Patience::None => return Err(self.dead_or(AcquireError::WouldBlock)),
-            Patience::Until(end) => (end.min(now + check_after()), Some(end)),
-            Patience::Forever => (now + check_after(), None),
-        };
-        if way.lock(Some(first)) {
+            return Err(self.dead_or(AcquireError::WouldBlock));
+        }
+        let (look, end) = patience.look_and_end();
+        if way.lock(Some(look)) {
             return Ok(());
         }
-        if end == Some(first) {
+        if end == Some(look) {
             return Err(owner_died(self).unwrap_or(AcquireError::TimedOut));
         }
         // SAFETY: we have a reference to it, and drop the registration here.

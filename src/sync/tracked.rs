@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::AcquireError;
-use super::deadlock::{Awaited, Complaint, NOBODY, Share, State, Wish, check_after, with_graph};
+use super::deadlock::{Awaited, Complaint, NOBODY, Share, State, Wish, with_graph};
 use super::patience::Patience;
 use super::semaphore::Semaphore;
 use super::thread::{LATE, me};
@@ -340,12 +340,8 @@ struct Place<'a> {
 impl Place<'_> {
     /// Sleeps until there is an answer, or the time is over.
     fn wait(&self, me: u64, patience: Patience) -> Result<(), AcquireError> {
-        let soon = Instant::now() + check_after();
-        let (first, end) = match patience.end() {
-            Some(end) => (end.min(soon), Some(end)),
-            None => (soon, None),
-        };
-        if self.waiter.sleep(Some(first)).is_some() {
+        let (look, end) = patience.look_and_end();
+        if self.waiter.sleep(Some(look)).is_some() {
             return Ok(());
         }
         // A wait with a time limit is part of no circle. Those who end find it in the queue.

@@ -10,8 +10,8 @@ use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
 use super::primitive::Parker;
-use crate::table::FirstPanic;
 use crate::table::primitive::{AtomicU8, Mutex, Ordering, lock};
+use crate::table::wake_tasks;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Answer {
@@ -186,17 +186,13 @@ impl<W> Queue<W> {
 
 /// When the lock of the queue is free again. First the threads, since the wakers of tasks are user code.
 pub(super) fn wake_all<W>(answered: Vec<Arc<Waiter<W>>>) {
-    let mut panic = FirstPanic::default();
     for waiter in &answered {
         if let Sleeper::Thread(parker) = &waiter.sleeper {
             parker.unpark();
         }
     }
-    for waiter in answered {
-        if let Sleeper::Task(waker) = &waiter.sleeper {
-            let waker = lock(waker).take();
-            panic.catch(|| waker.into_iter().for_each(Waker::wake));
-        }
-    }
-    panic.resume();
+    wake_tasks(answered.iter().filter_map(|waiter| match &waiter.sleeper {
+        Sleeper::Task(waker) => lock(waker).take(),
+        Sleeper::Thread(_) => None,
+    }));
 }

@@ -233,7 +233,7 @@ pub(crate) use key::key_of_hash;
 pub(crate) use lazy::{Entries, LazyTable, Outcome, Pending};
 pub use node::Internable;
 pub(crate) use node::{Building, NewNode, Node, Payload, Seat};
-pub(crate) use panics::FirstPanic;
+pub(crate) use panics::{FirstPanic, wake_tasks};
 pub(crate) use reference::Ref;
 #[cfg(loom)]
 pub(crate) use retire::end_thread;

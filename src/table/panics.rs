@@ -3,6 +3,7 @@
 use std::any::Any;
 use std::mem;
 use std::panic::{self, AssertUnwindSafe};
+use std::task::Waker;
 use std::thread;
 
 /// The first of several panics. The others are reported by the panic hook and dropped.
@@ -31,6 +32,15 @@ impl FirstPanic {
     pub(crate) fn discard(self) {
         self.0.into_iter().for_each(discard);
     }
+}
+
+/// Wakes tasks: all of them, though a waker may panic. Without any lock, since wakers are user code.
+pub(crate) fn wake_tasks(wakers: impl IntoIterator<Item = Waker>) {
+    let mut panics = FirstPanic::default();
+    for waker in wakers {
+        panics.catch(|| waker.wake());
+    }
+    panics.resume();
 }
 
 fn catch(f: impl FnOnce()) -> Result<(), Box<dyn Any + Send>> {
