@@ -272,6 +272,7 @@
 
 mod builds;
 mod cached;
+pub mod finalize;
 // Under loom and shuttle there are no statics that outlive a run.
 #[cfg(not(any(loom, shuttle)))]
 mod global;
@@ -341,10 +342,10 @@ pub mod model {
         crate::table::pin().flush();
     }
 
-    /// From now on the time is over for all waits of `sync` that have a limit.
-    #[cfg(all(feature = "sync", any(loom, shuttle)))]
+    /// From now on the time is over for all waits that have a limit.
+    #[cfg(any(loom, shuttle))]
     pub fn pass_time() {
-        crate::sync::pass_time();
+        crate::table::primitive::pass_time();
     }
 
     /// Does what thread exit does with the locks that the thread has. To be called at the end of each thread of a model

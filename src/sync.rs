@@ -241,7 +241,7 @@ mod tracked;
 mod waiter;
 
 #[cfg(any(loom, shuttle))]
-pub(crate) use {primitive::pass_time, thread::tell_end};
+pub(crate) use thread::tell_end;
 
 pub use barrier::{Barrier, BarrierError};
 pub use condition::{Condition, ConditionGuard, Notified, WaitTimeoutResult};

@@ -1,45 +1,16 @@
-//! Locks and sleep that loom and shuttle can look into. A wait with a time limit spins, each turn a step at which the
-//! checker may go on with another thread; one without sleeps on a condition of the checker.
+//! Locks that loom and shuttle can look into. A wait with a time limit spins, each turn a step at which the checker may go
+//! on with another thread; one without sleeps on a condition of the checker.
 
-#[cfg(loom)]
-use loom::thread::yield_now;
-#[cfg(shuttle)]
-use shuttle::thread::yield_now;
 use std::time::Instant;
 
 use super::{Raw, Shared};
 use crate::table::primitive::{
-    AtomicBool, AtomicUsize, Condvar, Mutex, MutexGuard,
+    AtomicUsize, Condvar, Mutex,
     Ordering::{Acquire, Relaxed, Release},
-    global, lock, maybe_const_fn, wait,
+    has_come, lock, maybe_const_fn,
+    thread::yield_now,
+    wait,
 };
-
-global! { fn time_has_passed() -> AtomicBool = AtomicBool::new(false) }
-
-/// From now on all moments have come.
-pub(crate) fn pass_time() {
-    // Relaxed: time orders nothing.
-    time_has_passed().store(true, Relaxed);
-}
-
-fn has_come(moment: Instant) -> bool {
-    moment <= Instant::now() || time_has_passed().load(Relaxed)
-}
-
-/// See `parking`.
-pub(super) fn wait_until<'a, T>(
-    _at: &Condvar,
-    mutex: &'a Mutex<T>,
-    guard: MutexGuard<'a, T>,
-    end: Instant,
-) -> (MutexGuard<'a, T>, bool) {
-    if has_come(end) {
-        return (guard, true);
-    }
-    drop(guard);
-    yield_now();
-    (lock(mutex), false)
-}
 
 /// Where threads wait for a lock that somebody holds.
 struct Waiters {

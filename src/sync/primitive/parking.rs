@@ -7,18 +7,6 @@ use parking_lot::lock_api::{
 };
 
 use super::{Raw, Shared};
-use crate::table::primitive::{Condvar, Mutex, MutexGuard};
-
-/// Waits for the condition, at most until a moment. Whether that has come; the guard is of that mutex.
-pub(super) fn wait_until<'a, T>(
-    at: &Condvar,
-    _mutex: &'a Mutex<T>,
-    mut guard: MutexGuard<'a, T>,
-    end: Instant,
-) -> (MutexGuard<'a, T>, bool) {
-    let is_over = at.wait_until(&mut guard, end).timed_out();
-    (guard, is_over)
-}
 
 pub(in crate::sync) struct RawMutex(parking_lot::RawMutex);
 

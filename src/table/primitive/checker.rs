@@ -2,8 +2,39 @@
 //! by zeroing memory.
 
 use std::ptr::NonNull;
+use std::time::Instant;
 
-use super::{Condvar, Mutex, MutexGuard, Zeroed};
+use super::thread::yield_now;
+use super::{AtomicBool, Condvar, Mutex, MutexGuard, Ordering::Relaxed, Zeroed, global};
+
+// Under a checker time stands still, so that nothing depends on how fast it runs: a moment that lies ahead has come
+// when the model says so, by `model::pass_time`.
+global! { fn time_has_passed() -> AtomicBool = AtomicBool::new(false) }
+
+/// From now on all moments have come.
+pub(crate) fn pass_time() {
+    // Relaxed: time orders nothing.
+    time_has_passed().store(true, Relaxed);
+}
+
+pub(crate) fn has_come(moment: Instant) -> bool {
+    moment <= Instant::now() || time_has_passed().load(Relaxed)
+}
+
+/// As for users. Each turn is a step at which the checker may go on with another thread.
+pub(crate) fn wait_until<'a, T>(
+    _at: &Condvar,
+    mutex: &'a Mutex<T>,
+    guard: MutexGuard<'a, T>,
+    end: Instant,
+) -> (MutexGuard<'a, T>, bool) {
+    if has_come(end) {
+        return (guard, true);
+    }
+    drop(guard);
+    yield_now();
+    (lock(mutex), false)
+}
 
 pub(crate) fn wait<'a, T>(at: &Condvar, guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     at.wait(guard).unwrap_or_else(|poison| poison.into_inner())

@@ -4,6 +4,7 @@ pub(crate) use loom::sync::atomic::{
     AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
 };
 pub(crate) use loom::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use loom::thread;
 use std::sync::Arc;
 
 use super::{Ordering, lock};

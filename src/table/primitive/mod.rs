@@ -10,7 +10,9 @@
 //! | `std.rs` | users |
 //! | `loom.rs` | `--cfg loom`: every interleaving of two or three threads, weak memory |
 //! | `shuttle.rs` | `--cfg shuttle`: random schedules of many threads, all orderings as if `SeqCst` |
-//! | `checker.rs` | what the two checkers have in common |
+//! | `checker.rs` | what the two checkers have in common, time among it |
+//!
+//! `parker.rs` is made of these names.
 
 pub(crate) use core::sync::atomic::Ordering;
 
@@ -28,6 +30,9 @@ pub(crate) use self::loom::*;
 mod shuttle;
 #[cfg(shuttle)]
 pub(crate) use self::shuttle::*;
+
+mod parker;
+pub(crate) use self::parker::Parker;
 
 #[cfg(any(loom, shuttle))]
 mod checker;

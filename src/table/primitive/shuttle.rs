@@ -7,6 +7,7 @@ pub(crate) use shuttle::sync::atomic::{
     AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
 };
 pub(crate) use shuttle::sync::{Condvar, Mutex, MutexGuard};
+pub(crate) use shuttle::thread;
 use std::sync::{Arc, PoisonError};
 
 use super::Ordering;

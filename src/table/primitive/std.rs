@@ -7,6 +7,8 @@ use std::sync::Arc;
 pub(crate) use std::sync::atomic::{
     AtomicBool, AtomicIsize, AtomicPtr, AtomicU8, AtomicU32, AtomicU64, AtomicUsize,
 };
+pub(crate) use std::thread;
+use std::time::Instant;
 
 use super::{Ordering, Zeroed};
 
@@ -42,6 +44,17 @@ impl<T> Slot<T> {
 pub(crate) fn wait<'a, T>(at: &Condvar, mut guard: MutexGuard<'a, T>) -> MutexGuard<'a, T> {
     at.wait(&mut guard);
     guard
+}
+
+/// As `wait`, at most until a moment. Whether that has come; the guard is of that mutex.
+pub(crate) fn wait_until<'a, T>(
+    at: &Condvar,
+    _mutex: &'a Mutex<T>,
+    mut guard: MutexGuard<'a, T>,
+    end: Instant,
+) -> (MutexGuard<'a, T>, bool) {
+    let is_over = at.wait_until(&mut guard, end).timed_out();
+    (guard, is_over)
 }
 
 pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {

@@ -1,0 +1,288 @@
+//! The *worker*: what a finalizer, its values and its thread share, and what the thread does.
+//!
+//! # Actors
+//!
+//! - *Who makes a value* allocates its job and enters it into the register, under the lock. It is refused there if the
+//!   finalizer is closed.
+//! - *Who drops the last handle* runs the body's destructor, notes that the value is dead, counts it as pending, and pushes
+//!   the job to the queue (`queue`). It takes no lock, and allocates nothing. From then on the job is the thread's.
+//! - *Who takes the core back* takes the job out of the register, and has it alone.
+//! - *The thread* takes all jobs from the queue. Of each it takes the job out of the register, finalizes the core, frees
+//!   the job, and counts it as done. When nothing is queued it tells those who wait for that, and sleeps; or it ends.
+//! - *Who drains* puts itself on a list, under the lock, nudges the thread, and sleeps.
+//! - *Who closes* says so, under the lock, and nudges the thread.
+//!
+//! # Why it is right
+//!
+//! - *Each core is finalized once, or taken back*: a value has its job alone, and gives it up once, by the one or the other,
+//!   which take it by value. A job is queued once, and the thread takes each out of the queue once.
+//! - *Nothing is left behind at the end.* The thread ends only if the finalizer is closed and the register is empty. A job
+//!   is in the register from before its value is there until the thread has it, and none is entered once it is closed: both
+//!   under the lock. So when the thread ends there is no value, none comes, and nothing is queued.
+//! - *Who drains misses nothing.* Before the thread answers it has locked the list; so it has seen the counts of all drops
+//!   that came before the caller's call. If none is pending, all those were done. A drop that has counted itself and not
+//!   pushed yet is waited for: it wakes the thread.
+//! - *No nudge is lost*: it changes the word of the queue. The thread has taken the word before it looks at the list, so a
+//!   nudge that comes after that keeps it from falling asleep.
+//! - *Who drops may find the worker gone* when it has pushed: the thread may be through with the job, and with itself. So it
+//!   takes the worker out of the job before that.
+//!
+//! # User code
+//!
+//! Finalizers, destructors and the hook run with no lock held. A panic of one is caught, and the next one runs.
+//!
+//! # Orderings
+//!
+//! The count of pending jobs is Relaxed. Who drops counts before it pushes; what the thread must see of it comes to it by the
+//! queue or by the lock. For others it is a number to look at.
+
+use std::mem;
+use std::ptr::NonNull;
+use std::sync::{Arc, OnceLock};
+use std::time::Instant;
+
+use super::error::{DrainError, FinalizeError, Hook, Refusal, Running};
+use super::job::Header;
+use super::queue::{Queue, Then};
+use super::register::{Live, Register};
+use crate::table::FirstPanic;
+use crate::table::primitive::{
+    AtomicUsize, Mutex, Ordering::Relaxed, Parker, lock, thread, thread_number,
+};
+
+pub(super) struct Worker {
+    queue: Queue,
+    /// How many values have died whose cores haven't been finalized yet.
+    pending: AtomicUsize,
+    /// No value is made while so many are pending.
+    bound: usize,
+    /// Set by the thread, before it first sleeps.
+    thread: OnceLock<(u64, thread::Thread)>,
+    state: Mutex<State>,
+    running: Mutex<Option<Running>>,
+    hook: Mutex<Hook>,
+}
+
+// SAFETY: the queue's jobs belong to the thread, those of the register to who has its lock.
+unsafe impl Send for Worker {}
+// SAFETY: as above.
+unsafe impl Sync for Worker {}
+
+struct State {
+    register: Register,
+    /// No value is made any more.
+    is_closed: bool,
+    /// Those who wait until nothing is pending.
+    draining: Vec<Arc<Parker>>,
+    has_ended: bool,
+}
+
+impl Worker {
+    pub(super) fn new(bound: usize, hook: Hook) -> Self {
+        Self {
+            queue: Queue::new(),
+            pending: AtomicUsize::new(0),
+            bound,
+            thread: OnceLock::new(),
+            state: Mutex::new(State {
+                register: Register::new(),
+                is_closed: false,
+                draining: Vec::new(),
+                has_ended: false,
+            }),
+            running: Mutex::new(None),
+            hook: Mutex::new(hook),
+        }
+    }
+
+    // For those who have values.
+
+    /// Enters a job into the register.
+    ///
+    /// # Safety
+    ///
+    /// If it is entered it stays until it is forgotten or queued.
+    pub(super) unsafe fn enter(&self, job: NonNull<Header>) -> Result<(), Refusal> {
+        let pending = self.pending();
+        let mut state = lock(&self.state);
+        if state.is_closed {
+            return Err(Refusal::ShutDown);
+        }
+        if pending >= self.bound {
+            let bound = self.bound;
+            return Err(Refusal::QueueFull { bound });
+        }
+        // SAFETY: as for the caller; it is new.
+        unsafe { state.register.add(job) };
+        Ok(())
+    }
+
+    /// # Safety
+    ///
+    /// The caller has the job, which is in the register and was never queued, and lets go of it.
+    pub(super) unsafe fn enqueue(&self, job: NonNull<Header>) {
+        // Relaxed: see `Register::live`.
+        // SAFETY: the caller has the job.
+        unsafe { job.as_ref() }.is_dead.store(true, Relaxed);
+        // Relaxed: see "Orderings".
+        self.pending.fetch_add(1, Relaxed);
+        // SAFETY: as for the caller.
+        let then = unsafe { self.queue.push(job) };
+        self.wake(then);
+    }
+
+    /// # Safety
+    ///
+    /// The job is in the register and was never queued.
+    pub(super) unsafe fn forget(&self, job: NonNull<Header>) {
+        let mut state = lock(&self.state);
+        // SAFETY: as for the caller.
+        unsafe { state.register.remove(job) };
+        let may_end = state.may_end();
+        drop(state);
+        if may_end {
+            self.wake(self.queue.nudge());
+        }
+    }
+
+    fn wake(&self, then: Then) {
+        if then == Then::Wake {
+            let (_, thread) = self.thread.get().expect("it is known before it sleeps");
+            thread.unpark();
+        }
+    }
+
+    // For those who have the finalizer.
+
+    pub(super) fn pending(&self) -> usize {
+        // Relaxed: a number to look at.
+        self.pending.load(Relaxed)
+    }
+
+    pub(super) fn live(&self) -> Vec<Live> {
+        lock(&self.state).register.live()
+    }
+
+    pub(super) fn set_hook(&self, hook: Hook) {
+        let old = mem::replace(&mut *lock(&self.hook), hook);
+        // Without the lock: it is user code.
+        drop(old);
+    }
+
+    pub(super) fn close(&self) {
+        lock(&self.state).is_closed = true;
+        self.wake(self.queue.nudge());
+    }
+
+    /// Waits until nothing is pending, at most until a moment.
+    pub(super) fn drain(&self, until: Option<Instant>) -> Result<(), DrainError> {
+        if self.is_mine() {
+            return Err(DrainError::WouldDeadlock);
+        }
+        let mut state = lock(&self.state);
+        if state.has_ended {
+            return Ok(());
+        }
+        let parker = Arc::new(Parker::new());
+        state.draining.push(parker.clone());
+        drop(state);
+        self.wake(self.queue.nudge());
+        if parker.park(until) {
+            return Ok(());
+        }
+        let mut state = lock(&self.state);
+        let place = state
+            .draining
+            .iter()
+            .position(|other| Arc::ptr_eq(other, &parker));
+        let Some(place) = place else {
+            // It was told just now.
+            return Ok(());
+        };
+        state.draining.swap_remove(place);
+        drop(state);
+        Err(DrainError::TimedOut {
+            pending: self.pending(),
+            running: *lock(&self.running),
+        })
+    }
+
+    /// Whether the calling thread is the one that finalizes.
+    fn is_mine(&self) -> bool {
+        let thread = self.thread.get();
+        thread.is_some_and(|(number, _)| *number == thread_number())
+    }
+
+    // The thread.
+
+    /// Finalizes what dies, until the finalizer is closed and nothing is left.
+    pub(super) fn work(&self) {
+        let this = (thread_number(), thread::current());
+        self.thread.set(this).expect("there is one thread");
+        loop {
+            let mut is_idle = true;
+            for job in self.queue.take() {
+                // SAFETY: it was in the queue, and so it is ours.
+                unsafe { self.run(job) };
+                is_idle = false;
+            }
+            if is_idle {
+                if self.settle() {
+                    return;
+                }
+                self.queue.park();
+            }
+        }
+    }
+
+    /// # Safety
+    ///
+    /// The job was taken from the queue.
+    unsafe fn run(&self, job: NonNull<Header>) {
+        // SAFETY: as for the caller: it is there, and in the register.
+        let type_name = unsafe { job.as_ref() }.type_name;
+        let since = Instant::now();
+        *lock(&self.running) = Some(Running { type_name, since });
+        // SAFETY: as above.
+        unsafe { lock(&self.state).register.remove(job) };
+        // SAFETY: nobody else has it any more.
+        let outcome = unsafe { Header::run(job) };
+        match outcome {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.report(FinalizeError::Failed { type_name, error }),
+            Err(panic) => self.report(FinalizeError::Panicked { type_name, panic }),
+        }
+        *lock(&self.running) = None;
+        // Relaxed: who waits for it is told by the lock.
+        self.pending.fetch_sub(1, Relaxed);
+    }
+
+    #[cold]
+    fn report(&self, error: FinalizeError) {
+        let hook = lock(&self.hook).clone();
+        let mut panics = FirstPanic::default();
+        panics.catch(|| hook(error));
+        panics.catch(|| drop(hook));
+        panics.discard();
+    }
+
+    /// Nothing is queued: tells those who wait for that. Whether the thread is to end.
+    fn settle(&self) -> bool {
+        let mut state = lock(&self.state);
+        let mut drained = Vec::new();
+        if self.pending() == 0 {
+            drained = mem::take(&mut state.draining);
+        }
+        state.has_ended = state.may_end();
+        let has_ended = state.has_ended;
+        drop(state);
+        drained.iter().for_each(|parker| parker.unpark());
+        has_ended
+    }
+}
+
+impl State {
+    fn may_end(&self) -> bool {
+        self.is_closed && self.register.is_empty()
+    }
+}
