@@ -36,7 +36,7 @@ while read -r file; do
             while (match(rest, /Ordering::(Acquire|Release|AcqRel|SeqCst)/)) {
                 order = substr(rest, RSTART + 10, RLENGTH - 10)
                 site = file " " name " " order
-                sub(/^src\/(table\/|sync\/)?/, "", site)
+                sub(/^src\/(table\/|sync\/|finalize\/)?/, "", site)
                 site = site (++seen[site] > 1 ? " " seen[site] : "")
                 done = done substr(rest, 1, RSTART - 1) "crate::table::primitive::earned(\"" site "\", Ordering::" order ")"
                 rest = substr(rest, RSTART + RLENGTH)

@@ -26,11 +26,7 @@ use std::iter;
 use std::ptr::{self, NonNull};
 
 use super::job::Header;
-use crate::table::primitive::{
-    AtomicPtr,
-    Ordering::{Acquire, Relaxed, Release},
-    thread,
-};
+use crate::table::primitive::{AtomicPtr, Ordering, thread};
 
 const PARKED: *mut Header = ptr::without_provenance_mut(1);
 const NUDGED: *mut Header = ptr::without_provenance_mut(2);
@@ -75,13 +71,15 @@ impl Queue {
 
     fn change(&self, mut to: impl FnMut(*mut Header) -> *mut Header) -> Then {
         // Relaxed here and on failure: only compared.
-        let mut before = self.0.load(Relaxed);
+        let mut before = self.0.load(Ordering::Relaxed);
         loop {
             // Release: pairs with the Acquire in `take`.
-            match self
-                .0
-                .compare_exchange_weak(before, to(before), Release, Relaxed)
-            {
+            match self.0.compare_exchange_weak(
+                before,
+                to(before),
+                Ordering::Release,
+                Ordering::Relaxed,
+            ) {
                 Ok(PARKED) => return Then::Wake,
                 Ok(_) => return Then::Nothing,
                 Err(now) => before = now,
@@ -92,7 +90,7 @@ impl Queue {
     /// Takes all jobs, the first ones first. To be called by the thread. The jobs are the caller's.
     pub(super) fn take(&self) -> impl Iterator<Item = NonNull<Header>> + use<> {
         // Acquire: pairs with the Releases in `change`.
-        let mut newest = self.0.swap(ptr::null_mut(), Acquire);
+        let mut newest = self.0.swap(ptr::null_mut(), Ordering::Acquire);
         if !is_job(newest) {
             newest = ptr::null_mut();
         }
@@ -113,14 +111,17 @@ impl Queue {
     /// Sleeps until there is a job or a nudge, if there is none yet. To be called by the thread.
     pub(super) fn park(&self) {
         // Relaxed: nothing is concluded from it. Who finds PARKED wakes this thread.
-        let parked = self
-            .0
-            .compare_exchange(ptr::null_mut(), PARKED, Relaxed, Relaxed);
+        let parked = self.0.compare_exchange(
+            ptr::null_mut(),
+            PARKED,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
         if parked.is_err() {
             return;
         }
         // Relaxed: `take` comes next. It may wake for no reason, or by what finalizers left behind.
-        while self.0.load(Relaxed) == PARKED {
+        while self.0.load(Ordering::Relaxed) == PARKED {
             thread::park();
         }
     }
