@@ -166,7 +166,7 @@
 //! static STOP: Event = Event::new();
 //!
 //! fn work() {
-//!     while !STOP.wait_for(Duration::from_secs(1)) { /* … */ }
+//!     while STOP.wait_for(Duration::from_secs(1)) == Ok(false) { /* … */ }
 //! }
 //!
 //! let worker = spawn(work)?;
@@ -223,17 +223,23 @@
 //! A global allocator can't use any of this: it allocates.
 
 mod barrier;
+mod cancel;
 mod condition;
 pub mod deadlock;
 mod error;
 mod event;
+mod failure;
 mod lock;
+mod monitor;
 mod mutex;
 mod owned;
 mod patience;
 mod primitive;
 mod rlock;
 mod rwlock;
+// loom has no threads that borrow.
+#[cfg(not(loom))]
+mod scope;
 mod semaphore;
 mod spawn;
 mod thread;
@@ -244,14 +250,19 @@ mod waiter;
 pub(crate) use thread::tell_end;
 
 pub use barrier::{Barrier, BarrierError};
+pub use cancel::{Cancelled, check_cancelled, sleep};
 pub use condition::{Condition, ConditionGuard, Notified, WaitTimeoutResult};
 pub use deadlock::DeadlockReport;
 pub use error::{AcquireError, ReleaseError, WaitError};
 pub use event::Event;
+pub use failure::{Failure, Panic, ScopeError};
 pub use lock::{Lock, LockGuard};
+pub use monitor::{Monitor, MonitorGuard};
 pub use mutex::{ArcMutexGuard, MappedMutexGuard, Mutex, MutexGuard};
 pub use rlock::{RLock, RLockGuard};
 pub use rwlock::{RwLock, RwLockReadGuard, RwLockWriteGuard};
+#[cfg(not(loom))]
+pub use scope::{Scope, scope};
 pub use semaphore::{OwnedPermit, Permit, Semaphore};
 pub use spawn::{JoinError, JoinHandle, spawn, spawn_with};
 pub use thread::ThreadKey;

@@ -520,7 +520,7 @@ fn setting_races_time_out() {
         let event = Arc::new((Event::new(), Data::default()));
         let theirs = event.clone();
         let other = spawn(move || {
-            if theirs.0.wait_for(LONG) {
+            if theirs.0.wait_for(LONG) == Ok(true) {
                 assert_eq!(theirs.1.get(), 1);
             }
         });

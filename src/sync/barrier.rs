@@ -11,6 +11,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cancel::{Cancelled, NoAnswer};
 use super::patience::Patience;
 use super::waiter::{Answer, Queue, Waiter, wake_all};
 use crate::table::primitive::{Mutex, MutexGuard, lock};
@@ -139,7 +140,8 @@ impl Barrier {
     ///
     /// - [`BarrierError::Broken`] if the barrier is broken, or breaks before all have come;
     /// - [`BarrierError::TimedOut`] if it breaks because the time is over that it was [made
-    ///   with](Self::with_timeout).
+    ///   with](Self::with_timeout);
+    /// - [`BarrierError::Cancelled`] if it breaks because the thread is cancelled.
     ///
     /// # Panics
     ///
@@ -251,21 +253,22 @@ impl Barrier {
 
     /// Waits in the queue, or at the door.
     fn sleep(&self, waiter: &Arc<Waiter<()>>, end: Option<Instant>) -> Result<(), BarrierError> {
-        let answer = waiter.sleep(end).or_else(|| {
+        let answer = waiter.sleep(end).or_else(|why| {
             let mut state = lock(&self.state);
             if state.queue.remove(waiter) || state.door.remove(waiter) {
                 state.is_broken = true;
                 refuse(state);
-                return None;
+                return Err(why);
             }
             drop(state);
             // All have come in time, or it has broken.
-            waiter.sleep(None)
+            Ok(waiter.sleep_on())
         });
         match answer {
-            Some(Answer::Granted) => Ok(()),
-            Some(Answer::Refused) => Err(BarrierError::Broken),
-            None => Err(BarrierError::TimedOut),
+            Ok(Answer::Granted) => Ok(()),
+            Ok(Answer::Refused) => Err(BarrierError::Broken),
+            Err(NoAnswer::TimedOut) => Err(BarrierError::TimedOut),
+            Err(NoAnswer::Cancelled) => Err(BarrierError::Cancelled),
         }
     }
 
@@ -426,6 +429,9 @@ pub enum BarrierError {
     Broken,
     /// This thread's time was over before all had come. So it has broken the barrier.
     TimedOut,
+    /// This thread was cancelled before all had come: something has failed in the [`Scope`](super::Scope) that it is in. So it
+    /// has broken the barrier.
+    Cancelled,
     /// It would be a barrier for nobody.
     NoParties,
 }
@@ -435,9 +441,17 @@ impl fmt::Display for BarrierError {
         f.write_str(match self {
             Self::Broken => "the barrier is broken",
             Self::TimedOut => "the time was over before all had come to the barrier",
+            Self::Cancelled => "the thread was cancelled before all had come to the barrier",
             Self::NoParties => "a barrier for no threads",
         })
     }
 }
 
-impl Error for BarrierError {}
+impl Error for BarrierError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Cancelled => Some(&Cancelled),
+            _ => None,
+        }
+    }
+}

@@ -15,6 +15,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::{Duration, Instant};
 
+use super::cancel::{Cancelled, NoAnswer};
 use super::lock::{Lock, LockGuard};
 use super::mutex::{Mutex, MutexGuard};
 use super::patience::Patience;
@@ -202,6 +203,10 @@ impl<'a> sealed::Guard for LockGuard<'a> {
 pub struct WaitTimeoutResult(bool);
 
 impl WaitTimeoutResult {
+    pub(super) fn new(is_over: bool) -> Self {
+        Self(is_over)
+    }
+
     /// Whether the time was over, and nobody had notified the thread.
     ///
     /// # Examples
@@ -241,7 +246,8 @@ impl Condition {
     ///
     /// - [`WaitError::Release`] if the guard doesn't hold the lock any more, or, of a [`Lock::owned`], is on another thread
     ///   than that which has taken it. Nothing was waited for, and the guard is gone.
-    /// - [`WaitError::Acquire`] if the lock can't be had again, for a reason that its `lock` has. The notification is
+    /// - [`WaitError::Acquire`] if the lock can't be had again, for a reason that its `lock` has, or if the thread is
+    ///   [cancelled](AcquireError::Cancelled) before it is notified. A notification is
     ///   passed on to the next one who waits. Further guards of this thread on an [`RLock`](super::RLock) don't hold it
     ///   any more; they do nothing when they are dropped.
     ///
@@ -406,8 +412,11 @@ impl Condition {
     ) -> Result<(G, WaitTimeoutResult), WaitError> {
         let mut place = self.enqueue(&guard, Waiter::thread)?;
         let suspended = guard.suspend().map_err(WaitError::Release)?;
-        place.waiter.sleep(patience.end());
+        let answer = place.waiter.sleep(patience.end());
         let was_notified = place.leave();
+        if !was_notified && answer == Err(NoAnswer::Cancelled) {
+            return Err(Cancelled.into());
+        }
         let guard = G::resume(suspended).map_err(WaitError::Acquire)?;
         // The notification has come to somebody who can make something of it.
         place.is_over = true;

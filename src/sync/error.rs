@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::ThreadKey;
+use super::cancel::{Cancelled, NoAnswer};
 use super::deadlock::DeadlockReport;
 
 /// Why a lock, or a permit, can't be had.
@@ -29,6 +30,8 @@ pub enum AcquireError {
     /// To wait would be to wait for oneself: the threads of the report wait for each other, in a circle which this
     /// wait would have closed. They go on when this thread lets go of what they want.
     Deadlock(Arc<DeadlockReport>),
+    /// The thread was cancelled before it was free: something has failed in the [`Scope`](super::Scope) that it is in.
+    Cancelled,
     /// The semaphore was closed.
     Closed,
     /// There are never so many permits.
@@ -51,6 +54,7 @@ impl fmt::Display for AcquireError {
             Self::Deadlock(report) => {
                 write!(f, "the wait would be a deadlock: {report}")
             }
+            Self::Cancelled => Cancelled.fmt(f),
             Self::Closed => f.write_str("the semaphore is closed"),
             Self::TooMany { max } => write!(f, "there are never more than {max} permits"),
             Self::OwnerDied { owner } => {
@@ -63,7 +67,30 @@ impl fmt::Display for AcquireError {
     }
 }
 
-impl Error for AcquireError {}
+impl Error for AcquireError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Cancelled => Some(&Cancelled),
+            _ => None,
+        }
+    }
+}
+
+/// So that one `?` does for waits of all kinds.
+impl From<Cancelled> for AcquireError {
+    fn from(_: Cancelled) -> Self {
+        Self::Cancelled
+    }
+}
+
+impl From<NoAnswer> for AcquireError {
+    fn from(why: NoAnswer) -> Self {
+        match why {
+            NoAnswer::TimedOut => Self::TimedOut,
+            NoAnswer::Cancelled => Self::Cancelled,
+        }
+    }
+}
 
 /// Why a lock, or a permit, can't be given back.
 ///
@@ -125,7 +152,7 @@ impl Error for ReleaseError {}
 pub enum WaitError {
     /// The guard didn't hold the lock any more, so there was nothing to give up, and nothing was waited for.
     Release(ReleaseError),
-    /// The wait was over, but the lock couldn't be had again.
+    /// The wait was over, but the lock couldn't be had again; or the thread was cancelled while it waited.
     Acquire(AcquireError),
 }
 
@@ -151,6 +178,12 @@ impl Error for WaitError {
 impl From<AcquireError> for WaitError {
     fn from(error: AcquireError) -> Self {
         Self::Acquire(error)
+    }
+}
+
+impl From<Cancelled> for WaitError {
+    fn from(_: Cancelled) -> Self {
+        Self::Acquire(AcquireError::Cancelled)
     }
 }
 

@@ -9,6 +9,7 @@ use std::future;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cancel::{Cancelled, NoAnswer};
 use super::patience::Patience;
 use super::waiter::{Answer, Queue, Waiter, wake_all};
 use crate::table::primitive::{AtomicBool, Mutex, Ordering, lock, maybe_const_fn};
@@ -119,6 +120,10 @@ impl Event {
 
     /// Waits until it is set.
     ///
+    /// # Errors
+    ///
+    /// [`Cancelled`] if the thread is cancelled before: a thread that is in no [`Scope`](super::Scope) never is.
+    ///
     /// # Examples
     ///
     /// ```
@@ -126,13 +131,18 @@ impl Event {
     ///
     /// let event = Event::new();
     /// event.set();
-    /// event.wait();
+    /// event.wait()?;
+    /// # Ok::<_, hapax::sync::Cancelled>(())
     /// ```
-    pub fn wait(&self) {
-        self.wait_with(Patience::Forever);
+    pub fn wait(&self) -> Result<(), Cancelled> {
+        self.wait_with(Patience::Forever).map(|_| ())
     }
 
     /// Waits until it is set, but no longer than so long. Returns whether it was set.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait`](Self::wait).
     ///
     /// # Examples
     ///
@@ -141,14 +151,17 @@ impl Event {
     ///
     /// use hapax::sync::Event;
     ///
-    /// assert!(!Event::new().wait_for(Duration::from_millis(1)));
+    /// assert_eq!(Event::new().wait_for(Duration::from_millis(1)), Ok(false));
     /// ```
-    #[must_use = "it says whether the event was set"]
-    pub fn wait_for(&self, time: Duration) -> bool {
+    pub fn wait_for(&self, time: Duration) -> Result<bool, Cancelled> {
         self.wait_with(Patience::lasting(time))
     }
 
     /// As [`wait_for`](Self::wait_for), until a moment.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait`](Self::wait).
     ///
     /// # Examples
     ///
@@ -157,10 +170,9 @@ impl Event {
     ///
     /// use hapax::sync::Event;
     ///
-    /// assert!(!Event::new().wait_until(Instant::now()));
+    /// assert_eq!(Event::new().wait_until(Instant::now()), Ok(false));
     /// ```
-    #[must_use = "it says whether the event was set"]
-    pub fn wait_until(&self, moment: Instant) -> bool {
+    pub fn wait_until(&self, moment: Instant) -> Result<bool, Cancelled> {
         self.wait_with(Patience::Until(moment))
     }
 
@@ -190,19 +202,21 @@ impl Event {
         }
     }
 
-    fn wait_with(&self, patience: Patience) -> bool {
+    fn wait_with(&self, patience: Patience) -> Result<bool, Cancelled> {
         if self.is_set() {
-            return true;
+            return Ok(true);
         }
-        match self.enqueue(Waiter::thread(())) {
-            None => true,
-            Some(place) => {
-                let waiter = place.waiter.clone();
-                waiter.sleep(patience.end());
-                drop(place);
-                // From here on there will be no answer any more.
-                waiter.answered().is_some()
-            }
+        let Some(place) = self.enqueue(Waiter::thread(())) else {
+            return Ok(true);
+        };
+        let waiter = place.waiter.clone();
+        let answer = waiter.sleep(patience.end());
+        drop(place);
+        // From here on there will be no answer any more.
+        match answer {
+            _ if waiter.answered().is_some() => Ok(true),
+            Err(NoAnswer::Cancelled) => Err(Cancelled),
+            _ => Ok(false),
         }
     }
 

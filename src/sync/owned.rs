@@ -35,6 +35,7 @@
 //! take it out before it is taken off. DIED is stored before the raw unlock that lets others see it.
 
 use super::AcquireError;
+use super::cancel::lock_raw;
 use super::deadlock::{Held, died, owner_died, wait_for_lock, wait_for_oneself};
 use super::patience::Patience;
 use super::primitive::{Raw, RawRwLock, Shared};
@@ -154,13 +155,9 @@ impl<R: Raw + 'static> Owned<R> {
         }
         // SAFETY: we have a reference to it, and drop the registration here.
         let registered = unsafe { wait_for_lock(self, end.is_some()) }?;
-        let is_locked = way.lock(end);
+        let answer = lock_raw(way, end);
         drop(registered);
-        if is_locked {
-            Ok(())
-        } else {
-            Err(self.dead_or(AcquireError::TimedOut))
-        }
+        answer.map_err(|why| self.dead_or(why.into()))
     }
 
     /// Locks it for nobody: it has no owner then, and nothing is checked.
@@ -170,8 +167,7 @@ impl<R: Raw + 'static> Owned<R> {
         }
         match patience {
             Patience::None => Err(AcquireError::WouldBlock),
-            _ if self.raw.lock(patience.end()) => Ok(()),
-            _ => Err(AcquireError::TimedOut),
+            _ => lock_raw(&self.raw, patience.end()).map_err(AcquireError::from),
         }
     }
 
@@ -195,6 +191,25 @@ impl<R: Raw + 'static> Owned<R> {
         } else {
             self.unlock_late();
         }
+    }
+
+    /// Makes another thread the owner, while the raw lock stays locked. Fails if the end of the calling one was told, and it
+    /// is the owner no more: it is the one that has died then.
+    ///
+    /// # Safety
+    ///
+    /// As for `unlock`. From now on it is the other thread that has locked it.
+    pub(super) unsafe fn hand_over(&self, to: u64) -> Result<(), u64> {
+        let owner = self.owner.load(Relaxed);
+        if owner & DIED == 0
+            && self
+                .owner
+                .compare_exchange(owner, to, Relaxed, Relaxed)
+                .is_ok()
+        {
+            return Ok(());
+        }
+        Err(self.dead_owner().expect("nobody else changes its name"))
     }
 
     /// The thread's end was told in the meantime.

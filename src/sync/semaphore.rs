@@ -28,6 +28,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::cancel::NoAnswer;
 use super::patience::Patience;
 use super::waiter::{Answer, Queue, Waiter, wake_all};
 use super::{AcquireError, ReleaseError};
@@ -472,8 +473,8 @@ impl Semaphore {
             return Ok(());
         };
         match place.waiter.sleep(patience.end()) {
-            Some(answer) => place.take(answer),
-            None => place.leave(),
+            Ok(answer) => place.take(answer),
+            Err(why) => place.leave(why),
         }
     }
 
@@ -732,11 +733,11 @@ impl Place<'_> {
         }
     }
 
-    /// The time is over. If the answer came first, it counts.
-    fn leave(mut self) -> Result<(), AcquireError> {
+    /// It is given up. If the answer came first, it counts.
+    fn leave(mut self, why: NoAnswer) -> Result<(), AcquireError> {
         if self.give_up() {
             self.is_left = true;
-            return Err(AcquireError::TimedOut);
+            return Err(why.into());
         }
         let answer = self.waiter.answered();
         self.take(answer.expect("who isn't in the queue any more was answered"))

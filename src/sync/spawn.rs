@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::thread;
 
 use super::deadlock::{DeadlockReport, Wanted, wait_for_threads};
-use super::{AcquireError, ThreadKey};
+use super::{AcquireError, Cancelled, Event, ThreadKey};
 use crate::table::primitive::{become_thread, new_thread_number};
 
 /// Begins a thread, as [`std::thread::spawn`] does. Waits for its end take part in what is looked at for deadlocks.
@@ -50,11 +50,27 @@ pub fn spawn_with<T: Send + 'static>(
     f: impl FnOnce() -> T + Send + 'static,
 ) -> io::Result<JoinHandle<T>> {
     let number = new_thread_number();
+    let is_done = Arc::new(Event::new());
+    let done = SetAtLast(is_done.clone());
     let thread = builder.spawn(move || {
         become_thread(number);
+        let _done = done;
         f()
     })?;
-    Ok(JoinHandle { number, thread })
+    Ok(JoinHandle {
+        number,
+        is_done,
+        thread,
+    })
+}
+
+/// Sets an event when it is dropped.
+struct SetAtLast(Arc<Event>);
+
+impl Drop for SetAtLast {
+    fn drop(&mut self) {
+        self.0.set();
+    }
 }
 
 /// A thread that was begun by [`spawn`].
@@ -69,6 +85,8 @@ pub fn spawn_with<T: Send + 'static>(
 /// ```
 pub struct JoinHandle<T> {
     number: u64,
+    /// For those who are cancelled while they wait: nobody can be woken from `thread.join()`.
+    is_done: Arc<Event>,
     thread: thread::JoinHandle<T>,
 }
 
@@ -79,7 +97,8 @@ impl<T> JoinHandle<T> {
     ///
     /// - [`JoinError::Panicked`] if it has panicked;
     /// - [`JoinError::Deadlock`] if the wait would never end: the thread waits, perhaps through others, for something that
-    ///   the calling one holds, or is the calling one. The error has the handle.
+    ///   the calling one holds, or is the calling one. The error has the handle;
+    /// - [`JoinError::Cancelled`] if the calling thread is cancelled before, with the handle.
     ///
     /// # Examples
     ///
@@ -110,6 +129,9 @@ impl<T> JoinHandle<T> {
             }
             Err(_) => unreachable!("a wait for threads is refused for nothing else"),
         };
+        if self.is_done.wait().is_err() {
+            return Err(JoinError::Cancelled { handle: self });
+        }
         let result = self.thread.join();
         drop(registered);
         result.map_err(JoinError::Panicked)
@@ -183,6 +205,11 @@ pub enum JoinError<T> {
         /// The thread, which goes on.
         handle: JoinHandle<T>,
     },
+    /// The calling thread was cancelled: something has failed in the [`Scope`](super::Scope) that it is in.
+    Cancelled {
+        /// The thread, which goes on.
+        handle: JoinHandle<T>,
+    },
 }
 
 impl<T> fmt::Debug for JoinError<T> {
@@ -194,6 +221,9 @@ impl<T> fmt::Debug for JoinError<T> {
                 .field("report", report)
                 .field("handle", handle)
                 .finish(),
+            Self::Cancelled { handle } => {
+                f.debug_struct("Cancelled").field("handle", handle).finish()
+            }
         }
     }
 }
@@ -208,8 +238,16 @@ impl<T> fmt::Display for JoinError<T> {
                     "waiting for the thread's end would be a deadlock: {report}"
                 )
             }
+            Self::Cancelled { .. } => Cancelled.fmt(f),
         }
     }
 }
 
-impl<T> Error for JoinError<T> {}
+impl<T> Error for JoinError<T> {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Cancelled { .. } => Some(&Cancelled),
+            Self::Panicked(_) | Self::Deadlock { .. } => None,
+        }
+    }
+}

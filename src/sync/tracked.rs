@@ -11,7 +11,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::AcquireError;
-use super::deadlock::{Awaited, Complaint, NOBODY, Share, State, Wish, with_graph};
+use super::cancel::NoAnswer;
+use super::deadlock::{Awaited, NOBODY, Share, State, Wish, with_graph};
 use super::patience::Patience;
 use super::semaphore::Semaphore;
 use super::thread::{LATE, me};
@@ -262,7 +263,7 @@ impl TrackedSemaphore {
             waiter,
             is_left: false,
         };
-        place.wait(me, patience)?;
+        let why = place.wait(me, patience)?.err();
         place.leave();
         match place.waiter.answered() {
             Some(Answer::Granted) => Ok(()),
@@ -270,7 +271,7 @@ impl TrackedSemaphore {
                 let refusal = place.waiter.wish.refusal.get();
                 Err(refusal.expect("it was told why").clone())
             }
-            None => Err(AcquireError::TimedOut),
+            None => Err(why.expect("who sleeps on is answered").into()),
         }
     }
 
@@ -338,18 +339,18 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    /// Sleeps until there is an answer, or the time is over.
-    fn wait(&self, me: u64, patience: Patience) -> Result<(), AcquireError> {
+    /// Sleeps until there is an answer, the time is over, or the thread is cancelled. Fails if the wait is refused.
+    fn wait(&self, me: u64, patience: Patience) -> Result<Result<Answer, NoAnswer>, AcquireError> {
         let (look, end) = patience.look_and_end();
-        if self.waiter.sleep(Some(look)).is_some() {
-            return Ok(());
+        let answer = self.waiter.sleep(Some(look));
+        if answer != Err(NoAnswer::TimedOut) {
+            return Ok(answer);
         }
         // A wait with a time limit is part of no circle. Those who end find it in the queue.
         if end.is_none() {
             self.register(me)?;
         }
-        self.waiter.sleep(end);
-        Ok(())
+        Ok(self.waiter.sleep(end))
     }
 
     /// Registers the wait, unless it has been answered by now, or would never end.
@@ -364,7 +365,9 @@ impl Place<'_> {
                 .begin_wait(me, Awaited::Permits { pool, permits }, false)
                 .map(Some)
         })?;
-        complaint.into_iter().for_each(Complaint::make);
+        complaint
+            .into_iter()
+            .for_each(|(_, complaint)| complaint.make());
         Ok(())
     }
 

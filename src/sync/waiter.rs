@@ -9,6 +9,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
 use std::time::Instant;
 
+use super::cancel::{NoAnswer, Watch};
 use super::primitive::Parker;
 use crate::table::primitive::{AtomicU8, Mutex, Ordering, lock};
 use crate::table::wake_tasks;
@@ -35,6 +36,20 @@ enum Sleeper {
     Thread(Parker),
     /// By whom the task was last polled, if it was.
     Task(Mutex<Option<Waker>>),
+}
+
+/// Somebody who sleeps.
+pub(super) trait Unpark: Send + Sync {
+    /// Lets it look whether it is to sleep on.
+    fn unpark(&self);
+}
+
+impl<W: Send + Sync> Unpark for Waiter<W> {
+    fn unpark(&self) {
+        if let Sleeper::Thread(parker) = &self.sleeper {
+            parker.unpark();
+        }
+    }
 }
 
 impl<W> Waiter<W> {
@@ -74,18 +89,20 @@ impl<W> Waiter<W> {
         }
     }
 
-    /// Sleeps until there is an answer, or a moment has come. The calling thread must be the one that waits.
-    pub(super) fn sleep(&self, until: Option<Instant>) -> Option<Answer> {
-        let Sleeper::Thread(parker) = &self.sleeper else {
-            unreachable!("tasks don't sleep");
-        };
+    /// Sleeps until there is an answer, whatever happens. The calling thread must be the one that waits.
+    pub(super) fn sleep_on(&self) -> Answer {
         loop {
             if let Some(answer) = self.answered() {
-                return Some(answer);
+                return answer;
             }
-            if !parker.park(until) {
-                return None;
-            }
+            self.parker().park(None);
+        }
+    }
+
+    fn parker(&self) -> &Parker {
+        match &self.sleeper {
+            Sleeper::Thread(parker) => parker,
+            Sleeper::Task(_) => unreachable!("tasks don't sleep"),
         }
     }
 
@@ -111,6 +128,26 @@ impl<W> Waiter<W> {
     }
 }
 
+impl<W: Send + Sync + 'static> Waiter<W> {
+    /// Sleeps until there is an answer, a moment has come, or the thread is cancelled. The calling thread must be the one
+    /// that waits.
+    pub(super) fn sleep(self: &Arc<Self>, until: Option<Instant>) -> Result<Answer, NoAnswer> {
+        let sleeper: Arc<dyn Unpark> = self.clone();
+        let watch = Watch::new(&sleeper);
+        loop {
+            if let Some(answer) = self.answered() {
+                return Ok(answer);
+            }
+            if watch.is_cancelled() {
+                return Err(NoAnswer::Cancelled);
+            }
+            if !self.parker().park(until) {
+                return Err(NoAnswer::TimedOut);
+            }
+        }
+    }
+}
+
 /// First come, first served. It is to be kept behind a lock.
 pub(super) struct Queue<W>(VecDeque<Arc<Waiter<W>>>);
 
@@ -133,6 +170,12 @@ impl<W> Queue<W> {
 
     pub(super) fn head(&self) -> Option<&Waiter<W>> {
         self.0.front().map(|waiter| &**waiter)
+    }
+
+    /// The first one that hasn't passed yet, if all that have stand in front of it.
+    pub(super) fn first_left(&self, has_passed: impl Fn(&W) -> bool) -> Option<&Arc<Waiter<W>>> {
+        let first = self.0.partition_point(|waiter| has_passed(&waiter.wish));
+        self.0.get(first)
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &W> {

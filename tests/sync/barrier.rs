@@ -197,7 +197,7 @@ fn nobody_waits_for_those_who_leave() {
         let (barrier, go, is_acting) = acting();
         thread::scope(|scope| {
             let first = [(); 2].map(|()| scope.spawn(|| barrier.wait()));
-            is_acting.wait();
+            is_acting.wait().unwrap();
             // The others are still about to leave.
             assert_eq!(barrier.wait_for(SHORT), Err(BarrierError::TimedOut));
             go.set();
@@ -215,7 +215,7 @@ fn acting() -> (Arc<Barrier>, Arc<Event>, Arc<Event>) {
     let (theirs, signal) = (go.clone(), is_acting.clone());
     let barrier = Barrier::new(2).unwrap().with_action(move || {
         signal.set();
-        theirs.wait();
+        theirs.wait().unwrap();
     });
     (Arc::new(barrier), go, is_acting)
 }
@@ -227,7 +227,7 @@ fn the_action_may_outlast_the_time() {
         let (barrier, go, is_acting) = acting();
         thread::scope(|scope| {
             let threads = [(); 2].map(|()| scope.spawn(|| barrier.wait_for(SHORT)));
-            is_acting.wait();
+            is_acting.wait().unwrap();
             thread::sleep(3 * SHORT);
             go.set();
             let mut places = threads.map(|thread| thread.join().unwrap().unwrap());
@@ -245,7 +245,7 @@ fn the_next_round_begins_after_the_action() {
         let (barrier, go, is_acting) = acting();
         thread::scope(|scope| {
             let first = [(); 2].map(|()| scope.spawn(|| barrier.wait()));
-            is_acting.wait();
+            is_acting.wait().unwrap();
             let second = [(); 2].map(|()| scope.spawn(|| barrier.wait()));
             thread::sleep(SHORT);
             assert_eq!(barrier.waiting(), 0);
@@ -265,7 +265,7 @@ fn an_action_is_overtaken() {
             let (barrier, go, is_acting) = acting();
             thread::scope(|scope| {
                 let first = [(); 2].map(|()| scope.spawn(|| barrier.wait()));
-                is_acting.wait();
+                is_acting.wait().unwrap();
                 let late = scope.spawn(|| barrier.wait());
                 thread::sleep(SHORT);
                 if is_reset {
@@ -292,13 +292,13 @@ fn nobody_passes_after_an_action_that_panics() {
         let (theirs, signal) = (go.clone(), is_acting.clone());
         let barrier = Barrier::new(2).unwrap().with_action(move || {
             signal.set();
-            theirs.wait();
+            theirs.wait().unwrap();
             std::panic::resume_unwind(Box::new(5));
         });
         let wait = || catch_unwind(AssertUnwindSafe(|| barrier.wait())).unwrap_or(Ok(5));
         thread::scope(|scope| {
             let first = [(); 2].map(|()| scope.spawn(wait));
-            is_acting.wait();
+            is_acting.wait().unwrap();
             let second = [(); 2].map(|()| scope.spawn(wait));
             thread::sleep(SHORT);
             go.set();

@@ -337,7 +337,7 @@ fn a_lost_lock_is_told() {
                 ));
                 is_refused.set();
                 // Otherwise this thread would be one that the other one waits for.
-                is_over.wait();
+                is_over.wait().unwrap();
                 // Another hold, beside a guard that holds nothing.
                 let again = lock.lock().unwrap();
                 assert_eq!(lock.recursion_count(), 1);
@@ -359,7 +359,7 @@ fn a_lost_lock_is_told() {
             // From here on the victim would wait for a thread that waits for it.
             let wait = deadlock::blocking_on(&[victim], || {
                 assert_eq!(condition.notify_one(&guard), Ok(1));
-                is_refused.wait();
+                is_refused.wait().unwrap();
             });
             wait.unwrap();
             drop(guard);

@@ -393,7 +393,7 @@ fn a_lock_that_was_given_up_stays_so() {
             let guard = LOCK.lock().unwrap();
             LATE.with(|late| late.borrow_mut().as_mut().unwrap().0 = Some(guard));
         });
-        is_late.wait();
+        is_late.wait().unwrap();
         let waits = [(); 2].map(|()| thread::spawn(|| LOCK.lock().map(drop)));
         for wait in waits {
             assert!(matches!(

@@ -28,9 +28,9 @@ fn test_notify() {
             thread::scope(|scope| {
                 for _ in 0..5 {
                     scope.spawn(|| {
-                        event.wait();
+                        event.wait().unwrap();
                         first.fetch_add(1, SeqCst);
-                        event.wait();
+                        event.wait().unwrap();
                         second.fetch_add(1, SeqCst);
                     });
                 }
@@ -48,14 +48,14 @@ fn test_notify() {
 #[test]
 fn test_timeout() {
     let event = Event::new();
-    assert!(!event.wait_for(Duration::ZERO));
+    assert_eq!(event.wait_for(Duration::ZERO), Ok(false));
     let began = Instant::now();
-    assert!(!event.wait_for(SHORT));
+    assert_eq!(event.wait_for(SHORT), Ok(false));
     assert!(began.elapsed() >= SHORT);
     event.set();
-    assert!(event.wait_for(Duration::ZERO));
-    assert!(event.wait_for(Duration::MAX));
-    assert!(event.wait_until(Instant::now()));
+    assert_eq!(event.wait_for(Duration::ZERO), Ok(true));
+    assert_eq!(event.wait_for(Duration::MAX), Ok(true));
+    assert_eq!(event.wait_until(Instant::now()), Ok(true));
 }
 
 /// It is cleared at once, and all who waited learn that it was set.
@@ -78,7 +78,7 @@ fn test_set_and_clear() {
             event.set();
             event.clear();
             for thread in threads {
-                assert!(thread.join().unwrap());
+                assert_eq!(thread.join().unwrap(), Ok(true));
             }
         });
     });

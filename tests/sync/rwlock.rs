@@ -110,11 +110,11 @@ fn writers_that_end_keep_the_data_out_of_reach() {
                 });
                 let waits = [
                     scope.spawn(|| {
-                        is_held.wait();
+                        is_held.wait().unwrap();
                         lock.read().map(drop)
                     }),
                     scope.spawn(|| {
-                        is_held.wait();
+                        is_held.wait().unwrap();
                         lock.write().map(drop)
                     }),
                 ];

@@ -169,9 +169,9 @@ fn a_waker_may_panic() {
         thread::scope(|scope| {
             let other = scope.spawn(|| {
                 begun.set();
-                event.wait();
+                event.wait().unwrap();
             });
-            begun.wait();
+            begun.wait().unwrap();
             thread::sleep(SHORT);
             assert!(catch_unwind(AssertUnwindSafe(|| event.set())).is_err());
             other.join().unwrap();
@@ -197,7 +197,7 @@ fn events_wake_threads_and_tasks() {
             thread::sleep(SHORT);
             event.set();
             thread.join().unwrap();
-            other.join().unwrap();
+            other.join().unwrap().unwrap();
         });
         for task in tasks {
             runtime.block_on(task).unwrap();

@@ -100,16 +100,16 @@ fn one_holder_who_runs_is_enough() {
             let holder = scope.spawn(|| {
                 let _permit = semaphore.acquire().unwrap();
                 is_held.set();
-                go.wait();
+                go.wait().unwrap();
             });
-            is_held.wait();
+            is_held.wait().unwrap();
             let guard = mutex.lock().unwrap();
             let other = scope.spawn(|| {
                 let _permit = semaphore.acquire().unwrap();
                 waits.set();
                 mutex.lock().map(drop)
             });
-            waits.wait();
+            waits.wait().unwrap();
             thread::sleep(SHORT);
             // One permit is with a thread that waits for us, the other with one that runs.
             scope.spawn(|| {
@@ -184,7 +184,7 @@ fn permits_go_with_their_threads() {
                     thread::sleep(late);
                     ThreadKey::current()
                 });
-                is_held.wait();
+                is_held.wait().unwrap();
                 // One is left, and two will never be.
                 assert!(semaphore.acquire().is_ok());
                 let answer = semaphore.acquire_many(2).map(drop);
@@ -217,7 +217,7 @@ fn an_end_may_close_a_circle() {
             let dying = scope.spawn(|| {
                 std::mem::forget(semaphore.acquire());
                 all_hold.wait();
-                go.wait();
+                go.wait().unwrap();
             });
             let other = scope.spawn(|| {
                 let _permit = semaphore.acquire().unwrap();
@@ -320,9 +320,9 @@ fn waits_that_are_over_are_forgotten() {
                 let _own = mutex.lock().unwrap();
                 assert!(semaphore.try_acquire_for(SHORT).is_err());
                 timed_out.set();
-                go.wait();
+                go.wait().unwrap();
             });
-            timed_out.wait();
+            timed_out.wait().unwrap();
             scope.spawn(|| {
                 thread::sleep(SHORT);
                 go.set();
@@ -442,7 +442,7 @@ fn outer_waits_count() {
             let _guard = outer.lock().unwrap();
             let sender = scope.spawn(|| {
                 send_key.send(ThreadKey::current()).unwrap();
-                go.wait();
+                go.wait().unwrap();
                 // While the other one still waits for the inner lock.
                 thread::sleep(SHORT);
                 let answer = outer.lock().map(drop);
@@ -454,7 +454,7 @@ fn outer_waits_count() {
                 holds.set();
                 thread::sleep(4 * SHORT);
             });
-            holds.wait();
+            holds.wait().unwrap();
             let wait = deadlock::blocking_on(&[key.recv().unwrap()], || {
                 go.set();
                 drop(inner.lock().unwrap());
@@ -518,7 +518,9 @@ fn a_foreign_wait_for_one_of_several() {
             });
             let keys = [keys.recv().unwrap(), keys.recv().unwrap()];
             thread::sleep(SHORT);
-            deadlock::blocking_on(&keys, || done.wait()).unwrap();
+            deadlock::blocking_on(&keys, || done.wait())
+                .unwrap()
+                .unwrap();
             drop(guard);
             stuck.join().unwrap().unwrap();
         });

@@ -91,6 +91,7 @@ impl HeldRef {
 }
 
 struct Wait {
+    number: u64,
     awaited: Awaited,
     /// It ends by itself.
     is_timed: bool,
@@ -101,6 +102,8 @@ pub(in crate::sync) struct State {
     living: BTreeMap<u64, Option<String>>,
     /// Of each thread in the order in which they began.
     waits: BTreeMap<u64, Vec<Wait>>,
+    /// How many waits there were.
+    last_wait: u64,
     pub(super) pools: BTreeMap<u64, Pool>,
     /// How many pools there were.
     pub(super) last_pool: u64,
@@ -114,16 +117,15 @@ pub(in crate::sync) fn with_graph<R>(f: impl FnOnce(&mut State) -> R) -> R {
     f(&mut lock(&*graph))
 }
 
-/// Takes the wait of a thread off the graph when it is dropped.
-pub(in crate::sync) struct Registered(u64);
+/// Takes the wait of a thread off the graph when it is dropped, on whatever thread.
+pub(in crate::sync) struct Registered {
+    thread: u64,
+    wait: u64,
+}
 
 impl Drop for Registered {
     fn drop(&mut self) {
-        with_graph(|state| {
-            state.end_wait(self.0, |awaited| {
-                !matches!(awaited, Awaited::Permits { .. })
-            })
-        });
+        with_graph(|state| state.end_wait(self.thread, |wait| wait.number == self.wait));
     }
 }
 
@@ -168,8 +170,9 @@ pub(in crate::sync) fn wait_for_threads(
 fn register(awaited: Awaited, is_timed: bool) -> Result<Registered, AcquireError> {
     // Not under the lock: a thread's first call takes it.
     let me = me();
-    let complaint = with_graph(|state| state.begin_wait(me, awaited, is_timed))?;
-    let registered = Registered(me & !LATE);
+    let (wait, complaint) = with_graph(|state| state.begin_wait(me, awaited, is_timed))?;
+    let thread = me & !LATE;
+    let registered = Registered { thread, wait };
     complaint.make();
     Ok(registered)
 }
@@ -191,6 +194,7 @@ impl State {
         Self {
             living: BTreeMap::new(),
             waits: BTreeMap::new(),
+            last_wait: 0,
             pools: BTreeMap::new(),
             last_pool: 0,
         }
@@ -200,13 +204,13 @@ impl State {
         self.living.insert(thread, name);
     }
 
-    /// Registers a wait of the calling thread, unless it is refused.
+    /// Registers a wait of the calling thread, unless it is refused. Answers with its number.
     pub(in crate::sync) fn begin_wait(
         &mut self,
         me: u64,
         awaited: Awaited,
         is_timed: bool,
-    ) -> Result<Complaint, AcquireError> {
+    ) -> Result<(u64, Complaint), AcquireError> {
         if let Awaited::Lock(held) = &awaited
             && let Some(owner) = self.dead_owner(held.get())
         {
@@ -222,19 +226,24 @@ impl State {
                 Policy::ReportOnly(listener) => complaint = Complaint(Some((report, listener))),
             }
         }
-        self.push_wait(thread, awaited, is_timed);
-        Ok(complaint)
+        Ok((self.push_wait(thread, awaited, is_timed), complaint))
     }
 
-    pub(super) fn push_wait(&mut self, thread: u64, awaited: Awaited, is_timed: bool) {
-        let wait = Wait { awaited, is_timed };
+    pub(super) fn push_wait(&mut self, thread: u64, awaited: Awaited, is_timed: bool) -> u64 {
+        self.last_wait += 1;
+        let wait = Wait {
+            number: self.last_wait,
+            awaited,
+            is_timed,
+        };
         self.waits.entry(thread).or_default().push(wait);
+        self.last_wait
     }
 
     /// Ends the last of the thread's waits that is meant, if there is one.
-    fn end_wait(&mut self, thread: u64, is_meant: impl Fn(&Awaited) -> bool) {
+    fn end_wait(&mut self, thread: u64, is_meant: impl Fn(&Wait) -> bool) {
         if let Entry::Occupied(mut waits) = self.waits.entry(thread) {
-            let at = waits.get().iter().rposition(|wait| is_meant(&wait.awaited));
+            let at = waits.get().iter().rposition(is_meant);
             at.map(|at| waits.get_mut().remove(at));
             if waits.get().is_empty() {
                 waits.remove();
@@ -246,7 +255,7 @@ impl State {
     pub(in crate::sync) fn end_wait_for_permits(&mut self, thread: u64, number: u64) {
         self.end_wait(
             thread,
-            |awaited| matches!(awaited, Awaited::Permits { pool, .. } if *pool == number),
+            |wait| matches!(wait.awaited, Awaited::Permits { pool, .. } if pool == number),
         );
     }
 

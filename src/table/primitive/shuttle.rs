@@ -51,6 +51,17 @@ impl<T> Slot<T> {
     }
 }
 
+/// See `std`. Here its name is nobody's business.
+#[cfg(feature = "sync")]
+pub(crate) fn spawn_scoped<'scope>(
+    _builder: thread::Builder,
+    threads: &'scope thread::Scope<'scope, '_>,
+    f: impl FnOnce() + Send + 'scope,
+) -> std::io::Result<()> {
+    drop(threads.spawn(f));
+    Ok(())
+}
+
 macro_rules! local {
     (static $name:ident: $type:ty = $value:expr) => {
         ::shuttle::thread_local! { static $name: $type = $value }

@@ -61,6 +61,16 @@ pub(crate) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock()
 }
 
+/// Begins a thread that may borrow.
+#[cfg(feature = "sync")]
+pub(crate) fn spawn_scoped<'scope>(
+    builder: thread::Builder,
+    threads: &'scope thread::Scope<'scope, '_>,
+    f: impl FnOnce() + Send + 'scope,
+) -> std::io::Result<()> {
+    builder.spawn_scoped(threads, f).map(drop)
+}
+
 /// Storage of a segment: zeroed by the allocator, so that the system hands out its pages lazily.
 pub(crate) fn zeroed_slice<T: Zeroed>(len: usize) -> Option<NonNull<T>> {
     let layout = Layout::array::<T>(len).ok()?;

@@ -1,0 +1,371 @@
+//! `Scope`: threads that begin and end together.
+//!
+//! The threads are those of `std::thread::scope`, which waits for all of them in any case. Before that the one that has opened
+//! the scope waits here, where that is seen: it has an edge in the wait-for graph to each child that isn't done. Such a wait
+//! can't be refused, since it can't go on without its children. So if it would never end the scope fails instead: that
+//! cancels the children, and those that are in the circle end by that.
+//!
+//! A child is done when its closure has returned; what the destructors of its thread-locals wait for concerns nobody here. So
+//! it takes the edge to itself off the graph then. It says that it is done before that, and the opener looks whether it is
+//! done after it has drawn the edge: so none is left, whoever comes first.
+//!
+//! Failures are written down under one lock, which says who was first. One cancels the scope only after it is written down:
+//! so those that come of that stand behind it. They are left out of what is told, unless there is nothing else: then it is
+//! an outer scope that has failed.
+
+use std::fmt;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Arc;
+
+use super::cancel::{Token, Within, tokens};
+use super::deadlock::{Registered, Wanted, wait_for_threads};
+use super::failure::{Failure, ScopeError};
+use crate::finalize::BoxError;
+use crate::table::primitive::{
+    Condvar, Mutex, become_thread, lock, new_thread_number, spawn_scoped, thread, wait,
+};
+
+/// Runs threads that may borrow, and waits for all of them: python-safethread's `branch`.
+///
+/// `f` gets a [`Scope`], by which it begins threads, the *children*. When it has returned and all children are done their
+/// results are returned, in the order in which the children were begun.
+///
+/// # Failures
+///
+/// The first failure cancels the rest. A failure is an error that a child or `f` returns, a panic of a child, or a child that
+/// can't be begun. Whoever is in the scope then, the children and `f`, and those of scopes within it, is *cancelled*: its waits
+/// in [`sync`](crate::sync) end with an error, those that have begun and those to come, and
+/// [`check_cancelled`](super::check_cancelled) says so to who doesn't wait. So whoever passes such errors on, by `?`, ends
+/// soon. What can be had without a wait is given also to who is cancelled.
+///
+/// Waits for locks notice it after a while, when they have lasted for twice as long, or a second longer; all others at once.
+/// Those of other libraries don't, nor do those within [`blocking_on`](super::deadlock::blocking_on), and for builders of
+/// [`get_or_init`](crate::WeakMap::get_or_init).
+///
+/// Threads take part in the search for [deadlocks](super#deadlocks): to wait for children is to wait for each of them.
+///
+/// # Errors
+///
+/// [`ScopeError`] with all that has failed, the first one first. Errors that say that the thread was
+/// [cancelled](super::Cancelled) are left out if there are others: those that are that, or have it among their
+/// [sources](std::error::Error::source). If to wait for the children would be a deadlock,
+/// [`AcquireError::Deadlock`](super::AcquireError::Deadlock) is among the errors.
+///
+/// # Panics
+///
+/// If `f` does: when all children are done, which are cancelled.
+///
+/// # Examples
+///
+/// ```
+/// use hapax::sync::{AcquireError, Monitor, scope};
+///
+/// let texts = ["one two", "three", "four five six"];
+/// let longest = Monitor::new(0);
+/// let counts = scope(|scope| {
+///     for text in texts {
+///         let longest = &longest;
+///         scope.spawn(move || {
+///             let count = text.split(' ').count();
+///             let mut longest = longest.enter()?;
+///             *longest = count.max(*longest);
+///             Ok::<_, AcquireError>(count)
+///         });
+///     }
+///     Ok::<_, AcquireError>(())
+/// })?;
+/// assert_eq!(counts, [2, 1, 3]);
+/// assert_eq!(longest.into_inner(), 3);
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+///
+/// An error of one ends all:
+///
+/// ```
+/// use hapax::sync::{Event, scope};
+///
+/// let never = Event::new();
+/// let answer = scope(|scope| {
+///     scope.spawn(|| never.wait());
+///     scope.spawn(|| Err("a child has failed"));
+///     never.wait()
+/// });
+/// assert_eq!(answer.unwrap_err().to_string(), "a child has failed");
+/// ```
+#[doc(alias = "branch")]
+#[doc(alias = "nursery")]
+#[doc(alias = "TaskGroup")]
+pub fn scope<'env, T, E, F>(f: F) -> Result<Vec<T>, ScopeError>
+where
+    T: Send,
+    E: Into<BoxError>,
+    F: for<'scope> FnOnce(&Scope<'scope, 'env, T>) -> Result<(), E>,
+{
+    let family = Arc::new(Family::new());
+    let panic = thread::scope(|threads| {
+        let scope = Scope {
+            threads,
+            family: family.clone(),
+        };
+        let within = Within::new(vec![family.token.clone()]);
+        let answer = panic::catch_unwind(AssertUnwindSafe(|| f(&scope).map_err(Into::into)));
+        drop(within);
+        let panic = match answer {
+            Ok(Ok(())) => None,
+            Ok(Err(error)) => {
+                family.fail(Failure::Error(error));
+                None
+            }
+            Err(panic) => {
+                family.token.cancel();
+                Some(panic)
+            }
+        };
+        family.wait();
+        panic
+    });
+    match panic {
+        None => family.results(),
+        Some(panic) => panic::resume_unwind(panic),
+    }
+}
+
+/// Begins threads of a [`scope`]. Its clones do so as well: children may begin further ones.
+///
+/// # Examples
+///
+/// See [`scope`].
+///
+/// ```
+/// use hapax::sync::{Cancelled, scope};
+///
+/// let results = scope(|scope| {
+///     let within = scope.clone();
+///     scope.spawn(move || {
+///         within.spawn(|| Ok::<_, Cancelled>(2));
+///         Ok::<_, Cancelled>(1)
+///     });
+///     Ok::<_, Cancelled>(())
+/// });
+/// assert_eq!(results.unwrap(), [1, 2]);
+/// ```
+///
+/// Children borrow what lives longer than the scope, and nothing else:
+///
+/// ```compile_fail,E0373
+/// # use hapax::sync::{Cancelled, scope};
+/// scope(|scope| {
+///     let number = 5;
+///     scope.spawn(|| Ok::<_, Cancelled>(number));
+///     Ok::<_, Cancelled>(())
+/// });
+/// ```
+pub struct Scope<'scope, 'env: 'scope, T> {
+    threads: &'scope thread::Scope<'scope, 'env>,
+    family: Arc<Family<T>>,
+}
+
+impl<'scope, T: Send + 'scope> Scope<'scope, '_, T> {
+    /// Begins a child. If the scope has failed already it isn't begun, since it would be cancelled; if the system can't begin
+    /// another thread the scope fails.
+    ///
+    /// # Examples
+    ///
+    /// See [`scope`].
+    #[doc(alias = "add")]
+    #[doc(alias = "addresult")]
+    pub fn spawn<E: Into<BoxError>>(&self, f: impl FnOnce() -> Result<T, E> + Send + 'scope) {
+        self.spawn_with(thread::Builder::new(), f);
+    }
+
+    /// As [`spawn`](Self::spawn), with a name or another stack.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::thread::{self, Builder};
+    ///
+    /// use hapax::sync::{Cancelled, scope};
+    ///
+    /// let names = scope(|scope| {
+    ///     let builder = Builder::new().name(String::from("alpha"));
+    ///     scope.spawn_with(builder, || {
+    ///         Ok::<_, Cancelled>(thread::current().name().map(str::to_owned))
+    ///     });
+    ///     Ok::<_, Cancelled>(())
+    /// });
+    /// assert_eq!(names.unwrap()[0].as_deref(), Some("alpha"));
+    /// ```
+    pub fn spawn_with<E: Into<BoxError>>(
+        &self,
+        builder: thread::Builder,
+        f: impl FnOnce() -> Result<T, E> + Send + 'scope,
+    ) {
+        let number = new_thread_number();
+        let Some(place) = self.family.begin(number) else {
+            return;
+        };
+        let family = self.family.clone();
+        let child = move || {
+            become_thread(number);
+            let within = Within::new(family.tokens.clone());
+            let answer = panic::catch_unwind(AssertUnwindSafe(|| f().map_err(Into::into)));
+            drop(within);
+            family.end(place, answer);
+        };
+        if let Err(error) = spawn_scoped(builder, self.threads, child) {
+            self.family.end(place, Ok(Err(error.into())));
+        }
+    }
+}
+
+impl<T> Clone for Scope<'_, '_, T> {
+    fn clone(&self) -> Self {
+        Self {
+            threads: self.threads,
+            family: self.family.clone(),
+        }
+    }
+}
+
+impl<T> fmt::Debug for Scope<'_, '_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Scope")
+            .field("running", &lock(&self.family.state).running)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a scope and its children share.
+struct Family<T> {
+    token: Arc<Token>,
+    /// Those of the children: of the scope, and of those that it is in.
+    tokens: Vec<Arc<Token>>,
+    state: Mutex<State<T>>,
+    all_are_done: Condvar,
+}
+
+struct State<T> {
+    children: Vec<Child<T>>,
+    /// How many of them aren't done.
+    running: usize,
+    failures: Vec<Failure>,
+}
+
+struct Child<T> {
+    thread: u64,
+    /// Of the opener to the child, if it is drawn.
+    edge: Option<Registered>,
+    is_done: bool,
+    result: Option<T>,
+}
+
+impl<T> Family<T> {
+    fn new() -> Self {
+        let token = Arc::<Token>::default();
+        let mut tokens = tokens();
+        tokens.push(token.clone());
+        Self {
+            token,
+            tokens,
+            state: Mutex::new(State {
+                children: Vec::new(),
+                running: 0,
+                failures: Vec::new(),
+            }),
+            all_are_done: Condvar::new(),
+        }
+    }
+
+    /// A place for a child, unless the scope has failed.
+    fn begin(&self, thread: u64) -> Option<usize> {
+        let mut state = lock(&self.state);
+        if self.token.is_cancelled() {
+            return None;
+        }
+        state.running += 1;
+        state.children.push(Child {
+            thread,
+            edge: None,
+            is_done: false,
+            result: None,
+        });
+        Some(state.children.len() - 1)
+    }
+
+    /// To be called by the child, or in its place if it can't begin.
+    fn end(&self, place: usize, answer: std::thread::Result<Result<T, BoxError>>) {
+        let result = match answer {
+            Ok(Ok(result)) => Some(result),
+            Ok(Err(error)) => {
+                self.fail(Failure::Error(error));
+                None
+            }
+            Err(panic) => {
+                self.fail(Failure::panicked(panic));
+                None
+            }
+        };
+        let mut state = lock(&self.state);
+        let child = &mut state.children[place];
+        child.result = result;
+        child.is_done = true;
+        // Before the opener can go on.
+        drop(child.edge.take());
+        state.running -= 1;
+        let is_last = state.running == 0;
+        drop(state);
+        if is_last {
+            self.all_are_done.notify_all();
+        }
+    }
+
+    fn fail(&self, failure: Failure) {
+        lock(&self.state).failures.push(failure);
+        self.token.cancel();
+    }
+
+    /// Waits until all children are done.
+    fn wait(&self) {
+        let mut drawn = 0;
+        let mut state = lock(&self.state);
+        while state.running > 0 {
+            // Children may have begun further ones meanwhile.
+            let Some(child) = state.children.get(drawn) else {
+                state = wait(&self.all_are_done, state);
+                continue;
+            };
+            let (place, thread) = (drawn, child.thread);
+            drawn += 1;
+            // Without the lock: who listens to reports is the user's.
+            drop(state);
+            let edge = wait_for_threads(vec![thread], Wanted::End);
+            let refusal = edge.as_ref().err().cloned();
+            if let Some(error) = refusal {
+                self.fail(Failure::Error(error.into()));
+                // One is enough: all of them end by it.
+                drawn = usize::MAX;
+            }
+            state = lock(&self.state);
+            let child = &mut state.children[place];
+            if !child.is_done {
+                child.edge = edge.ok();
+            }
+        }
+    }
+
+    /// When all children are done.
+    fn results(&self) -> Result<Vec<T>, ScopeError> {
+        let mut state = lock(&self.state);
+        let failures = std::mem::take(&mut state.failures);
+        let children = std::mem::take(&mut state.children);
+        drop(state);
+        match ScopeError::of(failures) {
+            Some(error) => Err(error),
+            None => Ok(children
+                .into_iter()
+                .map(|child| child.result.expect("it hasn't failed"))
+                .collect()),
+        }
+    }
+}
