@@ -228,6 +228,7 @@ mod condition;
 pub mod deadlock;
 mod error;
 mod event;
+#[cfg(not(loom))]
 mod failure;
 mod lock;
 mod monitor;
@@ -255,6 +256,7 @@ pub use condition::{Condition, ConditionGuard, Notified, WaitTimeoutResult};
 pub use deadlock::DeadlockReport;
 pub use error::{AcquireError, ReleaseError, WaitError};
 pub use event::Event;
+#[cfg(not(loom))]
 pub use failure::{Failure, Panic, ScopeError};
 pub use lock::{Lock, LockGuard};
 pub use monitor::{Monitor, MonitorGuard};
