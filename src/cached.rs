@@ -128,6 +128,35 @@ impl<K, V> Cached<K, V> {
         usize::try_from(this.entry().node().ref_count()).unwrap_or(usize::MAX)
     }
 
+    /// Moves key and value out if this is the entry's only strong handle, otherwise gives the handle back: also while the
+    /// drop of another one, or a look-up that passes by, hasn't returned on its thread.
+    ///
+    /// The entry is gone then, weak handles find nothing, and their callbacks have run; the drop hook has not.
+    ///
+    /// # Panics
+    ///
+    /// If a callback panics; key and value are dropped then.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// # use hapax::{Cached, WeakMap};
+    /// let map = WeakMap::new();
+    /// let one = map.get_or_insert("one", 1);
+    /// let again = one.clone();
+    /// let one = Cached::try_unwrap(one).unwrap_err();
+    /// drop(again);
+    /// assert_eq!(Cached::try_unwrap(one).unwrap(), ("one", 1));
+    /// assert!(map.is_empty());
+    /// ```
+    pub fn try_unwrap(this: Self) -> Result<(K, V), Self> {
+        let this = ManuallyDrop::new(this);
+        // SAFETY: by the invariant; the count that we hold moves to it.
+        let entry = unsafe { Ref::<Entry<K, V>>::from_counted(this.entry) };
+        let Entry { key, value } = entry.try_unwrap().map_err(Self::from_ref)?;
+        Ok((key, value.into_inner().expect("it was built")))
+    }
+
     /// A weak handle to this very entry.
     ///
     /// # Examples

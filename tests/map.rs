@@ -164,6 +164,66 @@ fn losers_are_dropped_once_without_a_hook() {
 }
 
 #[test]
+fn the_only_handle_moves_key_and_value_out() {
+    let census = Census::new();
+    let map = WeakMap::<String, Counted>::new();
+    let events = Arc::new(Mutex::new(Vec::new()));
+    let hook = events.clone();
+    map.on_drop(move |key, _| hook.lock().unwrap().push(key.clone()));
+    let one = map.get_or_insert(String::from("one"), Counted::new(1, &census));
+    let serial = one.serial;
+    let callback = events.clone();
+    let weak = Cached::downgrade_with(&one, move || {
+        callback.lock().unwrap().push("callback".into());
+    });
+
+    // Shared: nothing happens, and it is the same handle.
+    let clone = one.clone();
+    let one = Cached::try_unwrap(one).unwrap_err();
+    assert!(Cached::ptr_eq(&one, &clone));
+    drop(clone);
+    assert!(events.lock().unwrap().is_empty());
+
+    let (key, value) = Cached::try_unwrap(one).unwrap();
+    assert_eq!((&key[..], value.serial, census.live()), ("one", serial, 1));
+    value.assert_alive();
+    assert_eq!(*events.lock().unwrap(), ["callback"]);
+    assert!(weak.upgrade().is_none() && map.is_empty() && map.get("one").is_none());
+    // It is an entry as any other.
+    let again = map.get_or_insert(key, value);
+    assert_eq!((again.serial, map.len()), (serial, 1));
+
+    // Also one that was removed, and lives beside its successor.
+    let removed = map.remove("one").unwrap();
+    drop(again);
+    let next = map.get_or_insert(String::from("one"), Counted::new(2, &census));
+    let (_, value) = Cached::try_unwrap(removed).unwrap();
+    assert_eq!((value.serial, next.key, map.len()), (serial, 2, 1));
+    drop((value, next));
+    assert_eq!((census.live(), map.len()), (0, 0));
+}
+
+/// Several threads hold one handle each and all try: at most one gets the value, and it dies once.
+#[test]
+fn at_most_one_thread_moves_an_entry_out() {
+    for _ in 0..scaled(500, 5) {
+        let census = Census::new();
+        let map = WeakMap::<u32, Counted>::new();
+        let value = map.get_or_insert(1, Counted::new(1, &census));
+        let handles = [value.clone(), value.clone(), value];
+        let moved_out = thread::scope(|scope| {
+            let threads = handles.map(|handle| scope.spawn(|| Cached::try_unwrap(handle).ok()));
+            threads
+                .into_iter()
+                .filter_map(|thread| thread.join().unwrap())
+                .count()
+        });
+        assert!(moved_out <= 1);
+        assert_eq!((census.live(), map.len()), (0, 0));
+    }
+}
+
+#[test]
 fn a_hook_can_be_replaced_and_removed() {
     let map = WeakMap::<u32, u32>::new();
     let count = Arc::new(AtomicUsize::new(0));

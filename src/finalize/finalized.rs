@@ -175,8 +175,9 @@ impl<T: Finalize> Finalized<T> {
     /// Drops the body and finalizes the core now, on this thread, and answers with what came of it. It won't be finalized
     /// again, and doesn't wait for what is queued.
     ///
-    /// Of a handle it takes [`Interned::try_unwrap`](crate::Interned::try_unwrap) or
-    /// [`Arc::into_inner`](std::sync::Arc::into_inner) before: there must be no other.
+    /// Of a handle it takes [`Interned::try_unwrap`](crate::Interned::try_unwrap),
+    /// [`Cached::try_unwrap`](crate::Cached::try_unwrap) or [`Arc::into_inner`](std::sync::Arc::into_inner) before: there must
+    /// be no other.
     ///
     /// # Errors
     ///

@@ -31,6 +31,7 @@ const COMMON: &[Weighted] = &[
     (Choice::Look(Look::Get), 8, 2),
     (Choice::Clone, 5, 1),
     (Choice::Downgrade, 6, 1),
+    (Choice::TryUnwrap, 4, 2),
     (Choice::Upgrade, 8, 2),
     (Choice::Iterate, 2, 1),
     (Choice::Len, 3, 1),
@@ -40,7 +41,6 @@ const COMMON: &[Weighted] = &[
 const INTERNER: &[Weighted] = &[
     (Choice::Look(Look::Intern), 14, 3),
     (Choice::Look(Look::InternWith), 3, 2),
-    (Choice::TryUnwrap, 5, 2),
 ];
 
 const MAP: &[Weighted] = &[

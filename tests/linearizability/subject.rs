@@ -324,8 +324,9 @@ impl Handle {
             Self::Interned(handle) => Interned::try_unwrap(handle)
                 .map(|value| value.id())
                 .map_err(Self::Interned),
-            // There is none for maps.
-            Self::Cached(_) => Err(self),
+            Self::Cached(handle) => Cached::try_unwrap(handle)
+                .map(|(_, value)| value.id())
+                .map_err(Self::Cached),
         }
     }
 }
