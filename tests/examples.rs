@@ -195,6 +195,63 @@ fn philosophers_who_would_starve_are_told_so_and_eat() {
     assert_eq!(text.matches(" has eaten").count(), 5);
 }
 
+/// Runs the small `make` on a plan.
+#[cfg(feature = "sync")]
+fn make(folder: &Folder, plan: &str) -> Output {
+    folder.write("plan", plan);
+    example("monitor")
+        .args([folder.path("plan"), PathBuf::from("3")])
+        .output()
+        .unwrap()
+}
+
+#[cfg(feature = "sync")]
+#[test]
+fn tasks_run_when_those_that_they_need_are_done() {
+    let folder = Folder::new("make");
+    let log = folder.path("log");
+    let log = log.to_str().unwrap();
+    let plan = format!(
+        "c: a b\n    echo c >> {log}\nb: a\n    sleep 0.1\n    echo b >> {log}\na:\n    echo a >> {log}\nd: c\n"
+    );
+    let output = make(&folder, &plan);
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(fs::read_to_string(log).unwrap(), "a\nb\nc\n");
+    let last = text(&output).lines().last().unwrap().to_owned();
+    assert!(last.starts_with("4 tasks; by thread: "), "{last}");
+}
+
+#[cfg(feature = "sync")]
+#[test]
+fn a_task_that_fails_ends_those_that_wait() {
+    let folder = Folder::new("make-fails");
+    let output = make(&folder, "c: a b\nb: a\n    exit 3\na:\n");
+    assert!(!output.status.success());
+    assert_eq!(
+        errors(&output),
+        "b: `exit 3`: exit status: 3\n",
+        "and nothing of those that were cancelled"
+    );
+    assert!(!text(&output).contains(" c"));
+}
+
+#[cfg(feature = "sync")]
+#[test]
+fn a_plan_that_is_none_is_refused() {
+    let folder = Folder::new("make-bad");
+    for (plan, error) in [
+        ("a: b\nb: a\nc:\n", "these need each other: a, b\n"),
+        ("a: b\n", "line 1: there is no task `b`\n"),
+        ("a:\nb\n", "line 2: no `:` behind the task's name\n"),
+        ("a:\n\na:\n", "line 3: a second `a`\n"),
+        ("    true\n", "line 1: a command without a task\n"),
+    ] {
+        let output = make(&folder, plan);
+        assert!(!output.status.success());
+        assert_eq!(errors(&output), error);
+    }
+}
+
 #[test]
 fn the_counts_of_all_threads_come_to_what_the_files_hold() {
     let folder = Folder::new("counts");
