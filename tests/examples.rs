@@ -268,6 +268,61 @@ fn the_counts_of_all_threads_come_to_what_the_files_hold() {
     assert!(errors(&output).contains("missing: "));
 }
 
+/// Each run removes its files and says what it has not finalized; the times are the machine's.
+#[test]
+fn documents_are_put_away_on_another_thread_and_none_is_lost() {
+    let folder = Folder::new("finalizer");
+    let output = example("finalizer")
+        .args(["3", "40", "20"])
+        .envs(["TMPDIR", "TMP"].map(|name| (name, folder.path(""))))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", errors(&output));
+    assert_eq!(errors(&output), "");
+    for name in ["plain", "finalized"] {
+        let row = text(&output)
+            .lines()
+            .find_map(|line| line.strip_prefix(name));
+        let times: Vec<f64> = row
+            .unwrap()
+            .split_whitespace()
+            .map(|time| time.parse().unwrap())
+            .collect();
+        assert!(times.len() == 3 && times.is_sorted(), "{times:?}");
+    }
+    let mut rest = text(&output).lines().skip(3);
+    for expected in [
+        "pending after the workers: ",
+        "files left: 0",
+        "error: the finalizer of finalizer::Document has failed: 1-",
+        "still alive: finalizer::Document, for ",
+        "document 3: the finalizer was shut down",
+        "kept: \"line 0 of document 2\", files left: 1",
+        "files left: 0",
+    ] {
+        let line = rest.next().unwrap();
+        assert!(line.starts_with(expected), "{line}");
+    }
+    assert_eq!(rest.next(), None);
+    assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 0);
+}
+
+#[test]
+fn sizes_that_finalizer_does_not_understand_are_named() {
+    for (arguments, named) in [
+        ("two", "'two' is no number"),
+        ("0", "'0' is no number"),
+        ("2 10 -1", "'-1' is no number"),
+        ("2 10 10 5", "'5' is one argument too many"),
+    ] {
+        let output = example("finalizer").args(arguments.split(' ')).output();
+        let output = output.unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments}");
+        assert_eq!(text(&output), "");
+        assert!(errors(&output).contains(named), "{}", errors(&output));
+    }
+}
+
 #[test]
 fn words_are_counted_once_and_dropped() {
     let folder = Folder::new("known");
@@ -436,6 +491,7 @@ fn help_is_printed() {
     for (name, usage) in [
         ("dedup", "Usage: dedup [PATH]..."),
         ("soak", "Usage: soak [OPTION]..."),
+        ("finalizer", "Usage: finalizer [WORKERS [ROUNDS [LINES]]]"),
     ] {
         for option in ["-h", "--help"] {
             let output = example(name).arg(option).output().unwrap();
