@@ -283,8 +283,9 @@ fn run(sizes: &Sizes) -> Result<(), BoxError> {
         return Err("a finalizer that was shut down has taken a document".into());
     };
     // It can be put away by hand.
-    println!("document {}: {}", refused.body.number, refused.why);
-    refused.core.put_away()?;
+    let (document, parts) = refused.value;
+    println!("document {}: {}", document.number, refused.why);
+    parts.put_away()?;
 
     // What was alive is finalized all the same.
     let first = &Finalized::core(&kept).sections[0].title;

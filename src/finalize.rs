@@ -126,7 +126,7 @@
 //! 1. A core is finalized once, or taken back by [`Finalized::cancel`]. The value is gone before: nothing leads to it, and it
 //!    can't come back.
 //! 2. To drop a value runs the body's destructor, and otherwise no code of the user's. It takes no lock, allocates nothing,
-//!    and waits for nobody. So it may be dropped under any lock, and by a finalizer.
+//!    and waits for nobody; but to wake a thread that sleeps takes some microseconds. So it may be dropped under any lock, and by a finalizer.
 //! 3. Cores are finalized one after the other, in the order in which their values have died.
 //! 4. A finalizer that fails or panics is reported to a [hook](Finalizer::on_error), and the next one runs.
 //! 5. What dies after [`shutdown`](Finalizer::shutdown), or after the last [`Finalizer`] was dropped, is finalized all the
@@ -139,6 +139,8 @@
 //!   finalizer makes no further values while too much is.
 //! - Cheap destructors: who drops gains from one of about 0.3 µs (ten strings) on while the finalizer is at work, and of
 //!   about 15 µs (several hundred) if it sleeps. The program as a whole loses: `docs/PERFORMANCE.md` says how much.
+//! - What is found again by the name of a key: its entry is gone before its core is finalized, so the next value of the same
+//!   key may be there already. A finalizer that removes a file, say, wants one that no other value has.
 //! - Deadlines of single finalizers: one that hangs keeps all others waiting. [`drain_for`](Finalizer::drain_for) says which.
 
 mod deferred;
@@ -157,6 +159,8 @@ pub use error::{DrainError, FinalizeError, Refusal, Refused, Running};
 pub use finalized::Finalized;
 pub use finalizer::Finalizer;
 pub use register::Live;
+
+pub use crate::panic::Panic;
 
 /// What a finalizer may fail with.
 ///

@@ -287,6 +287,7 @@ pub mod local;
 mod local_interner;
 mod map;
 mod memory;
+mod panic;
 mod pinned;
 #[cfg(all(feature = "serde", not(any(loom, shuttle))))]
 mod serde;

@@ -250,6 +250,8 @@ mod waiter;
 #[cfg(any(loom, shuttle))]
 pub(crate) use thread::tell_end;
 
+#[cfg(not(loom))]
+pub use crate::panic::Panic;
 pub use barrier::{Barrier, BarrierError};
 pub use cancel::{Cancelled, check_cancelled, sleep};
 pub use condition::{Condition, ConditionGuard, Notified, WaitTimeoutResult};
@@ -257,7 +259,7 @@ pub use deadlock::DeadlockReport;
 pub use error::{AcquireError, ReleaseError, WaitError};
 pub use event::Event;
 #[cfg(not(loom))]
-pub use failure::{Failure, Panic, ScopeError};
+pub use failure::{Failure, ScopeError};
 pub use lock::{Lock, LockGuard};
 pub use monitor::{Monitor, MonitorGuard};
 pub use mutex::{ArcMutexGuard, MappedMutexGuard, Mutex, MutexGuard};

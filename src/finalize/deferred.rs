@@ -8,7 +8,7 @@ use std::hash::{Hash, Hasher};
 use std::marker::PhantomData;
 use std::ops::{Deref, DerefMut};
 
-use super::error::Refusal;
+use super::error::Refused;
 use super::finalized::Finalized;
 use super::{BoxError, Finalize, Finalizer};
 
@@ -25,9 +25,11 @@ use super::{BoxError, Finalize, Finalizer};
 /// use hapax::finalize::Deferred;
 ///
 /// let documents: Interner<Deferred<Vec<String>>> = Interner::new();
-/// let document = documents.intern(Deferred::new(vec![String::from("alpha"); 1000]));
+/// let lines = vec![String::from("alpha"); 1000];
+/// // Only on a miss is there anything to be made.
+/// let document = documents.intern_with(&lines, |lines| Deferred::new(lines.clone()));
 /// assert_eq!(document.len(), 1000);
-/// assert!(documents.get(&vec![String::from("alpha"); 1000]).is_some());
+/// assert!(documents.get(&lines).is_some());
 /// // Its entry is gone at once; the thousand strings are freed elsewhere.
 /// drop(document);
 /// assert_eq!(documents.len(), 0);
@@ -71,10 +73,7 @@ impl<T: Send + 'static> Deferred<T> {
     ///
     /// See [`Finalizer::pending`].
     pub fn new_in(finalizer: &Finalizer, value: T) -> Self {
-        Self::try_new_in(finalizer, value).unwrap_or_else(|(why, _)| {
-            let value = type_name::<T>();
-            panic!("no further {value} is taken: {why}")
-        })
+        Self::try_new_in(finalizer, value).unwrap_or_else(|refused| panic!("{refused}"))
     }
 
     /// As [`new_in`](Self::new_in), without a panic.
@@ -85,8 +84,8 @@ impl<T: Send + 'static> Deferred<T> {
     ///
     /// # Examples
     ///
-    /// See [`Finalizer::bounded`].
-    pub fn try_new_in(finalizer: &Finalizer, value: T) -> Result<Self, (Refusal, T)> {
+    /// See [`Refused`], [`Finalizer::bounded`].
+    pub fn try_new_in(finalizer: &Finalizer, value: T) -> Result<Self, Refused<T>> {
         let job = Finalized::register(finalizer, type_name::<T>(), value)?;
         Ok(Self(Finalized::with(Drops(PhantomData), job)))
     }

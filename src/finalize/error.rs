@@ -1,12 +1,12 @@
 //! What can go wrong with a finalizer, and who learns of it.
 
-use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Instant;
 
-use super::{BoxError, Finalize};
+use super::BoxError;
+use crate::panic::Panic;
 
 /// Gets what goes wrong on the thread of a finalizer.
 pub(super) type Hook = Arc<dyn Fn(FinalizeError) + Send + Sync>;
@@ -58,7 +58,7 @@ pub enum FinalizeError {
         /// The type of the body, or of what is deferred.
         type_name: &'static str,
         /// With what.
-        panic: Box<dyn Any + Send>,
+        panic: Panic,
     },
 }
 
@@ -68,8 +68,8 @@ impl fmt::Display for FinalizeError {
             Self::Failed { type_name, error } => {
                 write!(f, "the finalizer of {type_name} has failed: {error}")
             }
-            Self::Panicked { type_name, .. } => {
-                write!(f, "the finalizer of {type_name} has panicked")
+            Self::Panicked { type_name, panic } => {
+                write!(f, "the finalizer of {type_name} {panic}")
             }
         }
     }
@@ -112,40 +112,37 @@ impl fmt::Display for Refusal {
 
 impl Error for Refusal {}
 
-/// A value that a finalizer hasn't taken, and why: [`Finalized::try_new_in`](super::Finalized::try_new_in).
+/// A value that a finalizer hasn't taken, and why: [`Finalized::try_new_in`](super::Finalized::try_new_in),
+/// [`Deferred::try_new_in`](super::Deferred::try_new_in).
 ///
 /// # Examples
 ///
 /// ```
-/// use hapax::finalize::{BoxError, Finalize, Finalized, Finalizer, Refusal};
-///
-/// #[derive(Debug)]
-/// struct Name(&'static str);
-/// impl Finalize for Name {
-///     type Core = u32;
-///     fn finalize(_: u32) -> Result<(), BoxError> {
-///         Ok(())
-///     }
-/// }
+/// use hapax::finalize::{Deferred, Finalizer, Refusal};
 ///
 /// let finalizer = Finalizer::new()?;
 /// finalizer.shutdown().unwrap();
-/// let refused = Finalized::try_new_in(&finalizer, Name("alpha"), 5).unwrap_err();
+/// let refused = Deferred::try_new_in(&finalizer, vec![1, 2, 3]).unwrap_err();
 /// assert_eq!(refused.why, Refusal::ShutDown);
-/// assert_eq!((refused.body.0, refused.core), ("alpha", 5));
+/// assert_eq!(refused.value, [1, 2, 3]);
 /// # Ok::<_, std::io::Error>(())
 /// ```
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
-pub struct Refused<T: Finalize> {
+pub struct Refused<V> {
     /// Why.
     pub why: Refusal,
-    /// The body, as it was given.
-    pub body: T,
-    /// The core, as it was given.
-    pub core: T::Core,
+    /// What was given: a value, or body and core.
+    pub value: V,
 }
 
-impl<T: Finalize> fmt::Debug for Refused<T> {
+impl<V> Refused<V> {
+    pub(super) fn new(why: Refusal, value: V) -> Self {
+        Self { why, value }
+    }
+}
+
+impl<V> fmt::Debug for Refused<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Refused")
             .field("why", &self.why)
@@ -153,14 +150,13 @@ impl<T: Finalize> fmt::Debug for Refused<T> {
     }
 }
 
-impl<T: Finalize> fmt::Display for Refused<T> {
+impl<V> fmt::Display for Refused<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let body = std::any::type_name::<T>();
-        write!(f, "no further {body} is taken: {}", self.why)
+        write!(f, "the finalizer takes no further value: {}", self.why)
     }
 }
 
-impl<T: Finalize> Error for Refused<T> {
+impl<V> Error for Refused<V> {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         Some(&self.why)
     }
@@ -233,7 +229,7 @@ impl fmt::Display for DrainError {
                 )?;
                 if let Some(Running { type_name, since }) = running {
                     let time = since.elapsed();
-                    write!(f, "; the finalizer of {type_name} runs since {time:?}")?;
+                    write!(f, "; the finalizer of {type_name} has run for {time:?}")?;
                 }
                 Ok(())
             }

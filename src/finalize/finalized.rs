@@ -9,7 +9,7 @@ use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::ptr;
 
-use super::error::{Refusal, Refused};
+use super::error::Refused;
 use super::job::{Job, JobRef};
 use super::{BoxError, Finalize, Finalizer};
 
@@ -48,7 +48,8 @@ use super::{BoxError, Finalize, Finalizer};
 ///
 /// # let dir = std::env::temp_dir().join(format!("hapax-{}", std::process::id()));
 /// # std::fs::create_dir_all(&dir)?;
-/// let path = dir.join("spool");
+/// // A name of its own: the next value of the key may be there before this one's file is removed.
+/// let path = dir.join("alpha.1");
 /// std::fs::write(&path, "one\ntwo\n")?;
 /// let spools = WeakMap::new();
 /// let spool = spools.get_or_insert_with("alpha", |_| Finalized::new(Spool { lines: 2 }, path.clone()));
@@ -105,16 +106,37 @@ impl<T: Finalize> Finalized<T> {
     ///
     /// # Errors
     ///
-    /// [`Refusal::ShutDown`] if the finalizer was shut down, [`Refusal::QueueFull`] if it is
-    /// [bounded](Finalizer::bounded) and too many values are pending; with body and core.
+    /// [`ShutDown`](super::Refusal::ShutDown) if the finalizer was shut down, [`QueueFull`](super::Refusal::QueueFull) if it
+    /// is [bounded](Finalizer::bounded) and too many values are pending; with body and core.
     ///
     /// # Examples
     ///
-    /// See [`Refused`].
-    pub fn try_new_in(finalizer: &Finalizer, body: T, core: T::Core) -> Result<Self, Refused<T>> {
+    /// ```
+    /// use hapax::finalize::{BoxError, Finalize, Finalized, Finalizer};
+    ///
+    /// #[derive(Debug)]
+    /// struct Name(&'static str);
+    /// impl Finalize for Name {
+    ///     type Core = u32;
+    ///     fn finalize(_: u32) -> Result<(), BoxError> {
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// let finalizer = Finalizer::bounded(0)?;
+    /// let refused = Finalized::try_new_in(&finalizer, Name("alpha"), 5).unwrap_err();
+    /// let (name, number) = refused.value;
+    /// assert_eq!((name.0, number), ("alpha", 5));
+    /// # Ok::<_, std::io::Error>(())
+    /// ```
+    pub fn try_new_in(
+        finalizer: &Finalizer,
+        body: T,
+        core: T::Core,
+    ) -> Result<Self, Refused<(T, T::Core)>> {
         match Self::register(finalizer, type_name::<T>(), core) {
             Ok(job) => Ok(Self::with(body, job)),
-            Err((why, core)) => Err(Refused { why, body, core }),
+            Err(Refused { why, value: core }) => Err(Refused::new(why, (body, core))),
         }
     }
 
@@ -129,14 +151,14 @@ impl<T: Finalize> Finalized<T> {
         finalizer: &Finalizer,
         type_name: &'static str,
         core: T::Core,
-    ) -> Result<JobRef<T>, (Refusal, T::Core)> {
+    ) -> Result<JobRef<T>, Refused<T::Core>> {
         let worker = finalizer.worker();
         let job = Job::<T>::allocate(worker.clone(), type_name, core);
         // SAFETY: it is new, and stays until the value is gone.
         match unsafe { worker.enter(job.cast()) } {
             Ok(()) => Ok(JobRef::new(job)),
             // SAFETY: it wasn't entered, so nobody else has it.
-            Err(why) => Err((why, unsafe { Job::free(job) })),
+            Err(why) => Err(Refused::new(why, unsafe { Job::free(job) })),
         }
     }
 

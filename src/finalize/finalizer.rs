@@ -92,9 +92,9 @@ impl Finalizer {
     /// use hapax::finalize::{Deferred, Finalizer, Refusal};
     ///
     /// let finalizer = Finalizer::bounded(0)?;
-    /// let (why, numbers) = Deferred::try_new_in(&finalizer, vec![1, 2, 3]).unwrap_err();
-    /// assert_eq!(why, Refusal::QueueFull { bound: 0 });
-    /// assert_eq!(numbers, [1, 2, 3]);
+    /// let refused = Deferred::try_new_in(&finalizer, vec![1, 2, 3]).unwrap_err();
+    /// assert_eq!(refused.why, Refusal::QueueFull { bound: 0 });
+    /// assert_eq!(refused.value, [1, 2, 3]);
     /// # Ok::<_, std::io::Error>(())
     /// ```
     pub fn bounded(bound: usize) -> io::Result<Self> {
@@ -282,7 +282,8 @@ impl Finalizer {
     }
 
     /// Takes no further values, waits until nothing is pending, and returns what is still alive, the oldest first. The
-    /// thread goes on until that is gone as well: what dies later is finalized as before.
+    /// thread goes on until that is gone as well: what dies later is finalized as before. When nothing is left it ends by
+    /// itself, perhaps after this has returned.
     ///
     /// # Errors
     ///

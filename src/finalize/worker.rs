@@ -45,6 +45,7 @@ use super::error::{DrainError, FinalizeError, Hook, Refusal, Running};
 use super::job::Header;
 use super::queue::{Queue, Then};
 use super::register::{Live, Register};
+use crate::panic::Panic;
 use crate::table::FirstPanic;
 use crate::table::primitive::{
     AtomicUsize, Mutex, Ordering::Relaxed, Parker, lock, thread, thread_number,
@@ -59,7 +60,6 @@ pub(super) struct Worker {
     /// Set by the thread, before it first sleeps.
     thread: OnceLock<(u64, thread::Thread)>,
     state: Mutex<State>,
-    running: Mutex<Option<Running>>,
     hook: Mutex<Hook>,
 }
 
@@ -72,6 +72,8 @@ struct State {
     register: Register,
     /// No value is made any more.
     is_closed: bool,
+    /// What the thread has begun last, if it isn't idle.
+    running: Option<Running>,
     /// Those who wait until nothing is pending.
     draining: Vec<Arc<Parker>>,
     has_ended: bool,
@@ -87,10 +89,10 @@ impl Worker {
             state: Mutex::new(State {
                 register: Register::new(),
                 is_closed: false,
+                running: None,
                 draining: Vec::new(),
                 has_ended: false,
             }),
-            running: Mutex::new(None),
             hook: Mutex::new(hook),
         }
     }
@@ -200,10 +202,9 @@ impl Worker {
             return Ok(());
         };
         state.draining.swap_remove(place);
-        drop(state);
         Err(DrainError::TimedOut {
             pending: self.pending(),
-            running: *lock(&self.running),
+            running: state.running,
         })
     }
 
@@ -242,17 +243,21 @@ impl Worker {
         // SAFETY: as for the caller: it is there, and in the register.
         let type_name = unsafe { job.as_ref() }.type_name;
         let since = Instant::now();
-        *lock(&self.running) = Some(Running { type_name, since });
+        let mut state = lock(&self.state);
+        state.running = Some(Running { type_name, since });
         // SAFETY: as above.
-        unsafe { lock(&self.state).register.remove(job) };
+        unsafe { state.register.remove(job) };
+        drop(state);
         // SAFETY: nobody else has it any more.
         let outcome = unsafe { Header::run(job) };
         match outcome {
             Ok(Ok(())) => {}
             Ok(Err(error)) => self.report(FinalizeError::Failed { type_name, error }),
-            Err(panic) => self.report(FinalizeError::Panicked { type_name, panic }),
+            Err(panic) => {
+                let panic = Panic::new(panic);
+                self.report(FinalizeError::Panicked { type_name, panic });
+            }
         }
-        *lock(&self.running) = None;
         // Relaxed: who waits for it is told by the lock.
         self.pending.fetch_sub(1, Relaxed);
     }
@@ -269,6 +274,7 @@ impl Worker {
     /// Nothing is queued: tells those who wait for that. Whether the thread is to end.
     fn settle(&self) -> bool {
         let mut state = lock(&self.state);
+        state.running = None;
         let mut drained = Vec::new();
         if self.pending() == 0 {
             drained = mem::take(&mut state.draining);

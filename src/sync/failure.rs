@@ -3,10 +3,10 @@
 use std::any::Any;
 use std::error::Error;
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
 
 use super::Cancelled;
 use crate::finalize::BoxError;
+use crate::panic::Panic;
 
 /// What has failed in a [`scope`](super::scope()): all of it, the first one first, but for what has only been cancelled.
 ///
@@ -44,66 +44,6 @@ pub enum Failure {
     Panicked(Panic),
 }
 
-/// With what a child has panicked.
-///
-/// # Examples
-///
-/// ```
-/// use hapax::sync::{Failure, scope};
-///
-/// let answer = scope(|scope| {
-///     scope.spawn(|| -> Result<(), &str> { std::panic::panic_any(5) });
-///     Ok::<_, &str>(())
-/// });
-/// let Some(Failure::Panicked(panic)) = answer.unwrap_err().into_failures().pop() else { panic!() };
-/// assert_eq!(panic.message(), None);
-/// assert_eq!(panic.into_payload().downcast_ref(), Some(&5));
-/// ```
-pub struct Panic {
-    message: Option<String>,
-    /// Never locked: it makes `Sync` what is only given out by value.
-    payload: Mutex<Box<dyn Any + Send>>,
-}
-
-impl Panic {
-    fn new(payload: Box<dyn Any + Send>) -> Self {
-        let message = match payload.downcast_ref::<&str>() {
-            Some(message) => Some((*message).to_owned()),
-            None => payload.downcast_ref::<String>().cloned(),
-        };
-        Self {
-            message,
-            payload: Mutex::new(payload),
-        }
-    }
-
-    /// The message, if it has panicked with one.
-    ///
-    /// # Examples
-    ///
-    /// See [`Panic`].
-    pub fn message(&self) -> Option<&str> {
-        self.message.as_deref()
-    }
-
-    /// The payload, for [`resume_unwind`](std::panic::resume_unwind) for instance.
-    ///
-    /// # Examples
-    ///
-    /// See [`Panic`].
-    pub fn into_payload(self) -> Box<dyn Any + Send> {
-        self.payload
-            .into_inner()
-            .unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl fmt::Debug for Panic {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Panic").field(&self.message).finish()
-    }
-}
-
 impl Failure {
     pub(super) fn panicked(payload: Box<dyn Any + Send>) -> Self {
         Self::Panicked(Panic::new(payload))
@@ -128,10 +68,7 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Error(error) => error.fmt(f),
-            Self::Panicked(panic) => match panic.message() {
-                Some(message) => write!(f, "a thread has panicked: {message}"),
-                None => f.write_str("a thread has panicked"),
-            },
+            Self::Panicked(panic) => write!(f, "a thread {panic}"),
         }
     }
 }
