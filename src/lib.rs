@@ -31,7 +31,9 @@
 //!   [`WeakMap::get_or_init`] builds a value exactly once, [`WeakMap::get_or_init_async`] for tasks.
 //! - [`IdentityMap`]: a map keyed by *which* object it is, not by what it contains.
 //! - [`local`]: thread-local storage as a dict of dicts, as `threading.local` is in Python.
-//! - `sync`, with the feature of that name: Python's threading primitives, which break deadlocks instead of hanging.
+//! - [`finalize`]: finalizers on a thread of their own, and values that live as long as a key.
+//! - `sync`, with the feature of that name: Python's threading primitives and python-safethread's monitors and scopes, which
+//!   break deadlocks instead of hanging.
 //!
 //! # Guarantees
 //!

@@ -1,4 +1,4 @@
-//! Locks that break deadlocks instead of hanging, after Python's `threading`.
+//! Locks that break deadlocks instead of hanging, after Python's `threading`; monitors and scopes, after python-safethread.
 //!
 //! | Python | here |
 //! |---|---|
@@ -11,6 +11,15 @@
 //! | `Barrier(n, action, timeout)` | [`Barrier`] |
 //! | `Thread(target=f).start()`, `join()` | [`spawn()`], [`JoinHandle::join`] |
 //! | none | [`RwLock`]; [`Semaphore::tracked`], which knows who has its permits |
+//!
+//! | python-safethread | here |
+//! |---|---|
+//! | `Monitor`, `@monitormethod` | [`Monitor`], [`Monitor::enter`] |
+//! | `@condition`, `wait(condition)` | [`MonitorGuard::wait_while`] not that |
+//! | `wait(monitor, func)` | [`MonitorGuard::unlocked`] |
+//! | `branch()`, its `add`, `addresult`, `getresults` | [`scope()`], [`Scope::spawn`], what it returns |
+//! | `Cancelled`, `SoftDeadlockError`, `MultipleError` | [`Cancelled`], [`AcquireError::Deadlock`], [`ScopeError`] |
+//! | `__finalize__`, `bind` | [`finalize`](crate::finalize) |
 //!
 //! # Python, and here
 //!
@@ -177,19 +186,122 @@
 //!
 //! </td></tr></table>
 //!
+//! # python-safethread, and here
+//!
+//! <table>
+//! <tr><td>
+//!
+//! ```python
+//! class Queue(Monitor):
+//!     __shared__ = True
+//!
+//!     def __init__(self):
+//!         self.items = []
+//!
+//!     @monitormethod
+//!     def put(self, item):
+//!         self.items.append(item)
+//!
+//!     @condition
+//!     def filled(self):
+//!         return len(self.items) > 0
+//!
+//!     @monitormethod
+//!     def get(self):
+//!         wait(self.filled)
+//!         return self.items.pop(0)
+//! ```
+//!
+//! </td><td>
+//!
+//! ```
+//! # use hapax::sync::{AcquireError, Monitor};
+//! # use std::collections::VecDeque;
+//! #[derive(Default)]
+//! struct Queue {
+//!     items: Monitor<VecDeque<u32>>,
+//! }
+//!
+//! impl Queue {
+//!     fn put(&self, item: u32) -> Result<(), AcquireError> {
+//!         self.items.enter()?.push_back(item);
+//!         Ok(())
+//!     }
+//!
+//!     fn get(&self) -> Result<u32, AcquireError> {
+//!         let items = self.items.enter()?;
+//!         let mut items = items.wait_while(|items| items.is_empty())?;
+//!         Ok(items.pop_front().expect("that was waited for"))
+//!     }
+//! }
+//! # let queue = Queue::default();
+//! # queue.put(5)?;
+//! # assert_eq!(queue.get(), Ok(5));
+//! # Ok::<_, AcquireError>(())
+//! ```
+//!
+//! </td></tr><tr><td>
+//!
+//! ```python
+//! @monitormethod
+//! def read(self):
+//!     line = wait(self, self.file.readline)
+//!     self.lines.append(line)
+//! ```
+//!
+//! </td><td>
+//!
+//! ```
+//! # use hapax::sync::{AcquireError, Monitor};
+//! # let (lines, readline) = (Monitor::new(vec![]), || String::new());
+//! let inside = lines.enter()?;
+//! let (line, inside) = inside.unlocked(|| readline());
+//! inside?.push(line);
+//! # Ok::<_, AcquireError>(())
+//! ```
+//!
+//! </td></tr><tr><td>
+//!
+//! ```python
+//! with branch() as children:
+//!     for url in urls:
+//!         children.addresult(fetch, url)
+//! pages = children.getresults()
+//! ```
+//!
+//! </td><td>
+//!
+//! ```
+//! # use hapax::sync::scope;
+//! # type Error = Box<dyn std::error::Error + Send + Sync>;
+//! # fn fetch(url: &str) -> Result<String, Error> { Ok(url.to_owned()) }
+//! # let urls = ["alpha", "beta"];
+//! let pages = scope(|children| {
+//!     for url in urls {
+//!         children.spawn(move || fetch(url));
+//!     }
+//!     Ok::<_, Error>(())
+//! })?;
+//! # assert_eq!(pages, ["alpha", "beta"]);
+//! # Ok::<_, Error>(())
+//! ```
+//!
+//! </td></tr></table>
+//!
 //! # Deadlocks
 //!
-//! A thread that waits for a [`Mutex`], an [`RLock`], a [`Lock::owned`], a writer of an [`RwLock`], permits of a
-//! [`Semaphore::tracked`], or the end of a thread that was [spawned](spawn()) here, without a time limit, looks where that
+//! A thread that waits for a [`Mutex`], an [`RLock`], a [`Lock::owned`], a [`Monitor`], a writer of an [`RwLock`], permits of a
+//! [`Semaphore::tracked`], the end of a thread that was [spawned](spawn()) here, or the children of a [`scope()`], without a
+//! time limit, looks where that
 //! would lead: for locks and permits after a millisecond ([`deadlock::set_check_after`]), otherwise at once. If the wait would never end, because of the
 //! holder's own wait, and that of whoever holds what that one waits for, up to this thread, the call returns
 //! [`AcquireError::Deadlock`] with a [report](DeadlockReport), and the others go on as soon as this thread lets go of what
-//! they want. Exactly one thread of a circle (a cycle of the wait-for graph) gets that error: the one that would have
+//! they want. (A scope can't return before its children are done: it fails with that error, and cancels them.) Exactly one thread of a circle (a cycle of the wait-for graph) gets that error: the one that would have
 //! closed it, or, where a thread has closed it by ending with permits that it leaked, one that waits for those. None is
 //! missed, and there are no false alarms; `src/sync/deadlock/graph.rs` says why, and [docs/SYNC.md] what was seen.
 //!
-//! Not seen are waits with a time limit, which end by themselves; waits for readers, events, conditions, barriers, ordinary
-//! semaphores, an unowned [`Lock`], which anybody may release; what tasks wait for; locks of other libraries, channels and
+//! Not seen are waits with a time limit, which end by themselves; waits for readers, events, conditions, also those of a
+//! monitor, barriers, ordinary semaphores, an unowned [`Lock`], which anybody may release; what tasks wait for; locks of other libraries, channels and
 //! joins of `std`, unless [`deadlock::blocking_on`] names the threads; and what threads hold or wait for whose thread-locals
 //! are being destroyed. When a wait for a [`Condition`] is over, to take the lock again is a wait as any other.
 //!
@@ -197,19 +309,26 @@
 //!
 //! # Holders that end
 //!
-//! A thread that ends while it holds a [`Mutex`], an [`RLock`], a [`Lock::owned`], or an [`RwLock`] for writing, because a
-//! guard was forgotten or leaked, makes all waits for it end with [`AcquireError::OwnerDied`], those that have begun before
+//! A thread that ends while it holds a [`Mutex`], an [`RLock`], a [`Lock::owned`], a [`Monitor`], or an [`RwLock`] for
+//! writing, because a guard was forgotten or leaked, makes all waits for it end with [`AcquireError::OwnerDied`], those that have begun before
 //! and those to come. A panic gives locks back as it passes their guards, and poisons nothing.
 //!
 //! A thread ends, for this, when its thread-locals are destroyed. A guard that lies in a thread-local may be dropped after
 //! that: if nobody has waited for the lock it is given back, otherwise the lock stays out of use. What a thread takes only
 //! then, and leaks, nobody learns of.
 //!
+//! # Cancelled threads
+//!
+//! When something fails in a [`scope()`] the threads in it are *cancelled*: a wait of theirs ends with [`Cancelled`],
+//! [`AcquireError::Cancelled`], or what the error of its kind has for that, also one with a time limit, and the lock or the
+//! guard that it would have come with isn't there. That is why a wait for an [`Event`] returns a `Result`. [`sleep()`] is a
+//! sleep that can be cancelled, [`check_cancelled`] is for who doesn't wait. Threads that aren't in a scope are never cancelled.
+//!
 //! # Blocking
 //!
-//! `lock`, `read`, `write`, `acquire`, `wait` and `join` block the thread, and so do [`deadlock::retry`] and
-//! [`deadlock::blocking_on`]. The forms with a time limit don't block for longer than that, except that a [`Condition`] takes
-//! its lock again, and a [`Barrier`] runs its action, without a limit. Everything else doesn't block, but for a moment.
+//! `lock`, `read`, `write`, `enter`, `acquire`, `wait` and `join` block the thread, and so do [`sleep()`], [`scope()`],
+//! [`deadlock::retry`] and [`deadlock::blocking_on`]. The forms with a time limit don't block for longer than that, except that a [`Condition`] takes
+//! its lock again, a wait in a [`Monitor`] enters again, and a [`Barrier`] runs its action, without a limit. Everything else doesn't block, but for a moment.
 //!
 //! Tasks don't block: [`Event::wait_async`], [`Semaphore::acquire_async`] and [`Condition::notified`] work on any executor,
 //! stand in the same queues as threads, and lose nothing when they are dropped. A guard of data stays on its thread, so it

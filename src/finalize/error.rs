@@ -46,14 +46,14 @@ pub(super) fn print() -> Hook {
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum FinalizeError {
-    /// [`Finalize::finalize`] has returned an error.
+    /// [`finalize`](super::Finalize::finalize) has returned an error.
     Failed {
         /// The type of the body.
         type_name: &'static str,
         /// The error.
         error: BoxError,
     },
-    /// [`Finalize::finalize`], or the destructor of what is [deferred](super::Deferred), has panicked.
+    /// [`finalize`](super::Finalize::finalize), or the destructor of what is [deferred](super::Deferred), has panicked.
     Panicked {
         /// The type of the body, or of what is deferred.
         type_name: &'static str,
