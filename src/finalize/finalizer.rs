@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::error::{DrainError, FinalizeError, print};
 use super::register::Live;
 use super::worker::Worker;
-use crate::table::primitive::thread;
+use crate::table::primitive::{become_thread, new_thread_number, thread};
 
 /// A thread of its own that finalizes values in the order in which they die.
 ///
@@ -122,8 +122,13 @@ impl Finalizer {
     pub fn bounded_with(builder: thread::Builder, bound: usize) -> io::Result<Self> {
         let worker = Arc::new(Worker::new(bound, print()));
         let of_thread = worker.clone();
+        let number = new_thread_number();
         // It ends by itself: nobody joins it.
-        let _thread = builder.spawn(move || of_thread.work())?;
+        let thread = builder.spawn(move || {
+            become_thread(number);
+            of_thread.work();
+        })?;
+        worker.set_thread(number, thread.thread().clone());
         Ok(Self(Arc::new(Open(worker))))
     }
 
@@ -217,9 +222,10 @@ impl Finalizer {
         self.worker().live()
     }
 
-    /// Waits until nothing is pending, at some moment: not what had died before the call, nor what has died since, of
-    /// finalizers for instance. If others drop values all the time that moment may not come; then the forms with a time
-    /// limit are better.
+    /// Waits until nothing is pending, at some moment: neither what was dropped before the call (by a drop that had returned),
+    /// nor what was dropped since, by finalizers for instance. If others drop values all the time that moment may not come;
+    /// then the forms with a time limit are better. So they are for who holds locks that a finalizer may want: such a deadlock
+    /// isn't seen by `sync`.
     ///
     /// # Errors
     ///

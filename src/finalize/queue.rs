@@ -7,10 +7,12 @@
 //!
 //! | word | meaning | next state made by |
 //! |---|---|---|
-//! | null | nothing is queued, the thread is at work | a job, a nudge, the thread: PARKED |
-//! | PARKED | nothing is queued, the thread sleeps, or is about to | a job, a nudge, which wake it |
-//! | NUDGED | nothing is queued, but the thread is to look at its other news | a job, the thread: null |
-//! | a job | it and those before it are queued | a further job, the thread: null |
+//! | null | nothing is queued, the thread is at work | a job; a nudge; the thread: PARKED |
+//! | PARKED | nothing is queued, the thread sleeps, or is about to | a job or a nudge, which wake it |
+//! | NUDGED | nothing is queued, but the thread is to look at its other news | a job; the thread: null |
+//! | a job | it and those before it are queued | a further job; the thread: null |
+//!
+//! A nudge writes NUDGED and jobs again, as they are. The thread looks at its other news in any case before it sleeps.
 //!
 //! # Orderings
 //!

@@ -4,12 +4,15 @@
 //!
 //! - *Who makes a value* allocates its job and enters it into the register, under the lock. It is refused there if the
 //!   finalizer is closed.
-//! - *Who drops the last handle* runs the body's destructor, notes that the value is dead, counts it as pending, and pushes
-//!   the job to the queue (`queue`). It takes no lock, and allocates nothing. From then on the job is the thread's.
-//! - *Who takes the core back* takes the job out of the register, and has it alone.
+//! - *Who drops the last handle* runs the body's destructor, counts the value as pending, notes that it is dead, and pushes
+//!   the job to the queue (`queue`), also if that destructor has panicked. It takes no lock, and allocates nothing. From then
+//!   on the job is the thread's.
+//! - *Who takes the core back* takes the job out of the register, and has it alone. If that was the last one of a finalizer
+//!   that is closed, it nudges the thread.
 //! - *The thread* takes all jobs from the queue. Of each it takes the job out of the register, finalizes the core, frees
-//!   the job, and counts it as done. When nothing is queued it tells those who wait for that, and sleeps; or it ends.
-//! - *Who drains* puts itself on a list, under the lock, nudges the thread, and sleeps.
+//!   the job, and counts it as done. When nothing is queued it looks at the list of those who drain, tells them if nothing is
+//!   pending, and decides whether it ends, all under the lock; then it sleeps, or ends.
+//! - *Who drains* puts itself on the list, under the lock, unless the thread has ended, nudges the thread, and sleeps.
 //! - *Who closes* says so, under the lock, and nudges the thread.
 //!
 //! # Why it is right
@@ -19,13 +22,14 @@
 //! - *Nothing is left behind at the end.* The thread ends only if the finalizer is closed and the register is empty. A job
 //!   is in the register from before its value is there until the thread has it, and none is entered once it is closed: both
 //!   under the lock. So when the thread ends there is no value, none comes, and nothing is queued.
-//! - *Who drains misses nothing.* Before the thread answers it has locked the list; so it has seen the counts of all drops
-//!   that came before the caller's call. If none is pending, all those were done. A drop that has counted itself and not
+//! - *Who drains misses nothing.* The thread counts under the lock by which the caller has put itself on the list; so it sees
+//!   the counts of all drops that had returned before the caller's call. If none is pending, all those were done. A drop that has counted itself and not
 //!   pushed yet is waited for: it wakes the thread.
-//! - *No nudge is lost*: it changes the word of the queue. The thread has taken the word before it looks at the list, so a
-//!   nudge that comes after that keeps it from falling asleep.
-//! - *Who drops may find the worker gone* when it has pushed: the thread may be through with the job, and with itself. So it
-//!   takes the worker out of the job before that.
+//! - *No nudge is lost*: it writes the word of the queue, if need be with what was there. The thread has taken the word before
+//!   it looks at the list, so a nudge that comes after that keeps it from falling asleep; and one that came before is seen, or
+//!   what came before that, since both are read-modify-writes.
+//! - *Nobody finds the worker gone*: who drops might, when it has pushed, since the thread may be through with the job, and
+//!   with itself. So it takes the worker out of the job before that. All others hold it by something else.
 //!
 //! # User code
 //!
@@ -34,7 +38,8 @@
 //! # Orderings
 //!
 //! The count of pending jobs is Relaxed. Who drops counts before it pushes; what the thread must see of it comes to it by the
-//! queue or by the lock. For others it is a number to look at.
+//! queue or by the lock. Who finds a value dead sees it counted, by the Release and Acquire of that note. The thread's handle
+//! is set by whoever begins it, before there is a value: so no order is needed to wake it.
 
 use std::mem;
 use std::ptr::NonNull;
@@ -47,9 +52,7 @@ use super::queue::{Queue, Then};
 use super::register::{Live, Register};
 use crate::panic::Panic;
 use crate::table::FirstPanic;
-use crate::table::primitive::{
-    AtomicUsize, Mutex, Ordering::Relaxed, Parker, lock, thread, thread_number,
-};
+use crate::table::primitive::{AtomicUsize, Mutex, Ordering, Parker, lock, thread, thread_number};
 
 pub(super) struct Worker {
     queue: Queue,
@@ -57,7 +60,7 @@ pub(super) struct Worker {
     pending: AtomicUsize,
     /// No value is made while so many are pending.
     bound: usize,
-    /// Set by the thread, before it first sleeps.
+    /// Its number, and how to wake it. Set before there is anybody who would.
     thread: OnceLock<(u64, thread::Thread)>,
     state: Mutex<State>,
     hook: Mutex<Hook>,
@@ -123,11 +126,14 @@ impl Worker {
     ///
     /// The caller has the job, which is in the register and was never queued, and lets go of it.
     pub(super) unsafe fn enqueue(&self, job: NonNull<Header>) {
-        // Relaxed: see `Register::live`.
-        // SAFETY: the caller has the job.
-        unsafe { job.as_ref() }.is_dead.store(true, Relaxed);
         // Relaxed: see "Orderings".
-        self.pending.fetch_add(1, Relaxed);
+        self.pending.fetch_add(1, Ordering::Relaxed);
+        // Release: pairs with the Acquire in `Register::live`; who finds it dead finds it pending, or done.
+        //
+        // SAFETY: the caller has the job.
+        unsafe { job.as_ref() }
+            .is_dead
+            .store(true, Ordering::Release);
         // SAFETY: as for the caller.
         let then = unsafe { self.queue.push(job) };
         self.wake(then);
@@ -149,16 +155,22 @@ impl Worker {
 
     fn wake(&self, then: Then) {
         if then == Then::Wake {
-            let (_, thread) = self.thread.get().expect("it is known before it sleeps");
+            let (_, thread) = self.thread.get().expect("it was set at the beginning");
             thread.unpark();
         }
     }
 
     // For those who have the finalizer.
 
+    /// To be called once, before anybody has the finalizer.
+    pub(super) fn set_thread(&self, number: u64, thread: thread::Thread) {
+        let this = (number, thread);
+        self.thread.set(this).expect("there is one thread");
+    }
+
     pub(super) fn pending(&self) -> usize {
         // Relaxed: a number to look at.
-        self.pending.load(Relaxed)
+        self.pending.load(Ordering::Relaxed)
     }
 
     pub(super) fn live(&self) -> Vec<Live> {
@@ -218,8 +230,6 @@ impl Worker {
 
     /// Finalizes what dies, until the finalizer is closed and nothing is left.
     pub(super) fn work(&self) {
-        let this = (thread_number(), thread::current());
-        self.thread.set(this).expect("there is one thread");
         loop {
             let mut is_idle = true;
             for job in self.queue.take() {
@@ -259,7 +269,7 @@ impl Worker {
             }
         }
         // Relaxed: who waits for it is told by the lock.
-        self.pending.fetch_sub(1, Relaxed);
+        self.pending.fetch_sub(1, Ordering::Relaxed);
     }
 
     #[cold]
@@ -276,11 +286,13 @@ impl Worker {
         let mut state = lock(&self.state);
         state.running = None;
         let mut drained = Vec::new();
+        // Under the lock: see "Why it is right".
         if self.pending() == 0 {
             drained = mem::take(&mut state.draining);
         }
         state.has_ended = state.may_end();
         let has_ended = state.has_ended;
+        debug_assert!(!has_ended || state.draining.is_empty(), "nothing is left");
         drop(state);
         drained.iter().for_each(|parker| parker.unpark());
         has_ended

@@ -13,6 +13,7 @@
 use std::cell::RefCell;
 use std::error::Error;
 use std::fmt;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -116,7 +117,7 @@ impl Token {
         let mut sleepers = lock(&self.sleepers);
         // Release: pairs with the Acquire in `is_cancelled`.
         self.is_cancelled.store(true, Ordering::Release);
-        let woken = std::mem::take(&mut *sleepers);
+        let woken = mem::take(&mut *sleepers);
         drop(sleepers);
         woken.iter().for_each(|sleeper| sleeper.unpark());
     }
@@ -154,6 +155,22 @@ impl Drop for Within {
             tokens.truncate(left);
         });
     }
+}
+
+/// Calls `f` as a thread that can't be cancelled: for what it does in another one's place.
+pub(super) fn uncancelled<R>(f: impl FnOnce() -> R) -> R {
+    /// Gives the tokens back.
+    struct SetAside(Vec<Arc<Token>>);
+
+    impl Drop for SetAside {
+        fn drop(&mut self) {
+            let _ = TOKENS.try_with(|tokens| tokens.swap(&RefCell::new(mem::take(&mut self.0))));
+        }
+    }
+
+    let tokens = TOKENS.try_with(RefCell::take).unwrap_or_default();
+    let _set_aside = SetAside(tokens);
+    f()
 }
 
 /// Lets who cancels the calling thread wake a waiter, as long as this is there.

@@ -362,9 +362,10 @@ impl<T: ?Sized> MonitorGuard<'_, T> {
     /// returns the condition is false, and nobody was inside since it was found so.
     ///
     /// `condition` is called at first on this thread, and then by others when they leave the monitor, each time inside and
-    /// with no other lock held; also several times without a change of the data. It may borrow what this thread has, but
-    /// should be quick: others wait for it, this thread too if it gives up. It should depend on the data alone: nobody
-    /// looks again when something else changes.
+    /// with no other lock of this crate's held; also several times without a change of the data. It may borrow what this
+    /// thread has. It should depend on the data alone, since nobody looks again when something else changes, and change
+    /// nothing. It should be quick, and must not wait: others wait for it, this thread too if it gives up, and nobody would
+    /// see a deadlock.
     ///
     /// # Errors
     ///
@@ -475,7 +476,7 @@ impl<T: ?Sized> MonitorGuard<'_, T> {
         let monitor = self.monitor;
         // SAFETY: it is called by who is inside and has no other reference then: this thread, or one that leaves.
         let mut condition = move || condition(unsafe { &*monitor.data.get() });
-        let mut is_over = false;
+        let (mut number, mut is_over) = (0, false);
         loop {
             let is_to_wait = condition();
             if !is_to_wait || is_over {
@@ -483,7 +484,7 @@ impl<T: ?Sized> MonitorGuard<'_, T> {
             }
             mem::forget(self);
             // SAFETY: this thread is inside, and its guard is gone.
-            match unsafe { monitor.gate.wait(&mut condition, patience) }? {
+            match unsafe { monitor.gate.wait(&mut number, &mut condition, patience) }? {
                 Woken::Inside => {
                     // SAFETY: this thread was let in, and has no guard.
                     let guard = unsafe { monitor.guard() };

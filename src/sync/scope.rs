@@ -5,24 +5,27 @@
 //! can't be refused, since it can't go on without its children. So if it would never end the scope fails instead: that
 //! cancels the children, and those that are in the circle end by that.
 //!
-//! A child is done when its closure has returned; what the destructors of its thread-locals wait for concerns nobody here. So
-//! it takes the edge to itself off the graph then. It says that it is done before that, and the opener looks whether it is
-//! done after it has drawn the edge: so none is left, whoever comes first.
+//! A child is done when its closure has returned, with its result and all that it has taken with it; what the destructors of
+//! its thread-locals wait for concerns nobody here. So it says that it is done and takes the edge to itself off in one step,
+//! under the lock of the graph, and under that the opener draws an edge only to who isn't done. Children may begin further
+//! ones while the opener waits: they wake it, to draw an edge to those. Whoever comes last, it or their own waits, sees the
+//! others.
 //!
 //! Failures are written down under one lock, which says who was first. One cancels the scope only after it is written down:
-//! so those that come of that stand behind it. They are left out of what is told, unless there is nothing else: then it is
-//! an outer scope that has failed.
+//! so those that come of that stand behind it. They are left out of what is told, unless there is nothing else: then an
+//! outer scope has failed, or somebody has brought such an error from elsewhere.
 
 use std::fmt;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use super::cancel::{Token, Within, tokens};
-use super::deadlock::{Registered, Wanted, wait_for_threads};
+use super::deadlock::{end_child, wait_for_child};
 use super::failure::{Failure, ScopeError};
+use super::thread::{LATE, me};
 use crate::finalize::BoxError;
 use crate::table::primitive::{
-    Condvar, Mutex, become_thread, lock, new_thread_number, spawn_scoped, thread, wait,
+    AtomicBool, Condvar, Mutex, become_thread, lock, new_thread_number, spawn_scoped, thread, wait,
 };
 
 /// Runs threads that may borrow, and waits for all of them: python-safethread's `branch`.
@@ -241,8 +244,11 @@ struct Family<T> {
     token: Arc<Token>,
     /// Those of the children: of the scope, and of those that it is in.
     tokens: Vec<Arc<Token>>,
+    /// The thread that has opened it.
+    opener: u64,
     state: Mutex<State<T>>,
-    all_are_done: Condvar,
+    /// There is another child, or none that isn't done.
+    changed: Condvar,
 }
 
 struct State<T> {
@@ -254,9 +260,8 @@ struct State<T> {
 
 struct Child<T> {
     thread: u64,
-    /// Of the opener to the child, if it is drawn.
-    edge: Option<Registered>,
-    is_done: bool,
+    /// Changed and asked under the lock of the graph.
+    is_done: Arc<AtomicBool>,
     result: Option<T>,
 }
 
@@ -268,12 +273,13 @@ impl<T> Family<T> {
         Self {
             token,
             tokens,
+            opener: me() & !LATE,
             state: Mutex::new(State {
                 children: Vec::new(),
                 running: 0,
                 failures: Vec::new(),
             }),
-            all_are_done: Condvar::new(),
+            changed: Condvar::new(),
         }
     }
 
@@ -286,11 +292,13 @@ impl<T> Family<T> {
         state.running += 1;
         state.children.push(Child {
             thread,
-            edge: None,
-            is_done: false,
+            is_done: Arc::default(),
             result: None,
         });
-        Some(state.children.len() - 1)
+        let place = state.children.len() - 1;
+        drop(state);
+        self.changed.notify_all();
+        Some(place)
     }
 
     /// To be called by the child, or in its place if it can't begin.
@@ -309,15 +317,11 @@ impl<T> Family<T> {
         let mut state = lock(&self.state);
         let child = &mut state.children[place];
         child.result = result;
-        child.is_done = true;
         // Before the opener can go on.
-        drop(child.edge.take());
+        end_child(self.opener, child.thread, &child.is_done);
         state.running -= 1;
-        let is_last = state.running == 0;
         drop(state);
-        if is_last {
-            self.all_are_done.notify_all();
-        }
+        self.changed.notify_all();
     }
 
     fn fail(&self, failure: Failure) {
@@ -327,30 +331,27 @@ impl<T> Family<T> {
 
     /// Waits until all children are done.
     fn wait(&self) {
-        let mut drawn = 0;
+        let mut edges = Vec::new();
+        let mut seen = 0;
         let mut state = lock(&self.state);
         while state.running > 0 {
-            // Children may have begun further ones meanwhile.
-            let Some(child) = state.children.get(drawn) else {
-                state = wait(&self.all_are_done, state);
+            let Some(child) = state.children.get(seen) else {
+                state = wait(&self.changed, state);
                 continue;
             };
-            let (place, thread) = (drawn, child.thread);
-            drawn += 1;
+            let (thread, is_done) = (child.thread, child.is_done.clone());
+            seen += 1;
             // Without the lock: who listens to reports is the user's.
             drop(state);
-            let edge = wait_for_threads(vec![thread], Wanted::End);
-            let refusal = edge.as_ref().err().cloned();
-            if let Some(error) = refusal {
-                self.fail(Failure::Error(error.into()));
-                // One is enough: all of them end by it.
-                drawn = usize::MAX;
+            match wait_for_child(thread, &is_done) {
+                Ok(edge) => edges.extend(edge),
+                Err(error) => {
+                    self.fail(Failure::Error(error.into()));
+                    // One is enough: all of them end by it.
+                    seen = usize::MAX;
+                }
             }
             state = lock(&self.state);
-            let child = &mut state.children[place];
-            if !child.is_done {
-                child.edge = edge.ok();
-            }
         }
     }
 

@@ -172,6 +172,12 @@ impl<W> Queue<W> {
         self.0.front().map(|waiter| &**waiter)
     }
 
+    /// Puts one behind all that come before it, which stand in front of all others.
+    pub(super) fn insert(&mut self, waiter: Arc<Waiter<W>>, comes_before: impl Fn(&W) -> bool) {
+        let place = self.0.partition_point(|other| comes_before(&other.wish));
+        self.0.insert(place, waiter);
+    }
+
     /// The first one that hasn't passed yet, if all that have stand in front of it.
     pub(super) fn first_left(&self, has_passed: impl Fn(&W) -> bool) -> Option<&Arc<Waiter<W>>> {
         let first = self.0.partition_point(|waiter| has_passed(&waiter.wish));

@@ -43,7 +43,7 @@ use super::{DeadlockReport, Listener, Policy, Step, Wanted, circle, policy};
 use crate::sync::thread::{LATE, me};
 use crate::sync::waiter::wake_all;
 use crate::sync::{AcquireError, ThreadKey};
-use crate::table::primitive::{Mutex, global, lock};
+use crate::table::primitive::{AtomicBool, Mutex, Ordering::Relaxed, global, lock};
 
 /// A lock that knows its owner.
 pub(in crate::sync) trait Held {
@@ -167,14 +167,54 @@ pub(in crate::sync) fn wait_for_threads(
     register(Awaited::Threads(threads, wanted), false)
 }
 
+/// Registers that the calling thread waits for a child, unless that is done.
+pub(in crate::sync) fn wait_for_child(
+    child: u64,
+    is_done: &AtomicBool,
+) -> Result<Option<Registered>, AcquireError> {
+    register_if(Awaited::Threads(vec![child], Wanted::End), false, || {
+        // Relaxed: under the lock.
+        !is_done.load(Relaxed)
+    })
+}
+
+/// A child is done: whoever waits for it doesn't any more.
+pub(in crate::sync) fn end_child(waiter: u64, child: u64, is_done: &AtomicBool) {
+    with_graph(|state| {
+        // Relaxed: under the lock.
+        is_done.store(true, Relaxed);
+        state.end_wait(
+            waiter,
+            |wait| matches!(&wait.awaited, Awaited::Threads(threads, _) if threads[..] == [child]),
+        );
+    });
+}
+
 fn register(awaited: Awaited, is_timed: bool) -> Result<Registered, AcquireError> {
+    let registered = register_if(awaited, is_timed, || true)?;
+    Ok(registered.expect("it was wanted"))
+}
+
+/// Registers a wait if it is wanted, which is asked under the lock.
+fn register_if(
+    awaited: Awaited,
+    is_timed: bool,
+    is_wanted: impl FnOnce() -> bool,
+) -> Result<Option<Registered>, AcquireError> {
     // Not under the lock: a thread's first call takes it.
     let me = me();
-    let (wait, complaint) = with_graph(|state| state.begin_wait(me, awaited, is_timed))?;
+    let begun = with_graph(|state| {
+        is_wanted()
+            .then(|| state.begin_wait(me, awaited, is_timed))
+            .transpose()
+    })?;
+    let Some((wait, complaint)) = begun else {
+        return Ok(None);
+    };
     let thread = me & !LATE;
     let registered = Registered { thread, wait };
     complaint.make();
-    Ok(registered)
+    Ok(Some(registered))
 }
 
 /// A report for whoever wants to hear of deadlocks that aren't broken, to be made without the lock.

@@ -22,17 +22,20 @@
 //!
 //! | queued | looked at | left by |
 //! |---|---|---|
-//! | yes | no | a look; the waiter, which gives up; the end of who is inside |
+//! | yes | no | a look; the waiter, which gives up; the end of who is inside, with an answer |
 //! | yes | yes | who looks: with an answer if the condition has come about or panicked, if the waiter has left a note, or if the thread inside has ended; otherwise back |
-//! | no | no | answered, once |
+//! | no | no, its turn is up | who has looked, with an answer, when the lock is given back; the waiter waits for that, whatever happens |
+//! | no | no, answered | the waiter |
+//!
+//! A condition runs in the place of the one who waits. So it isn't cancelled with the thread that calls it.
 //!
 //! # Turns
 //!
 //! If those who wait hand the monitor to and fro, nobody else gets in. So after some turns in a row the next one isn't handed
 //! the monitor: the lock is given back, and then it is woken, to enter like everybody else, behind those who want that already.
-//! Then it looks at its condition itself, and goes on waiting if that isn't so any more.
+//! Then it looks at its condition itself, and goes on waiting, in its old place, if that isn't so any more.
 //!
-//! Nobody has looked at those behind it. It does, when it leaves. If it can't enter (it is cancelled, or that would be a
+//! Nobody has looked at those behind it. It does, when it leaves or waits on. If it can't enter (it is cancelled, or that would be a
 //! deadlock) it looks whether anybody is inside. If so, that one has come after the lock was given back, and will look when
 //! it leaves; if not, it goes in and out itself.
 //!
@@ -56,7 +59,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 
 use crate::sync::AcquireError;
-use crate::sync::cancel::NoAnswer;
+use crate::sync::cancel::{NoAnswer, uncancelled};
 use crate::sync::deadlock::{Held, died, wait_for_lock, wait_for_oneself};
 use crate::sync::owned::Owned;
 use crate::sync::patience::Patience;
@@ -173,34 +176,34 @@ impl Gate {
     #[inline]
     pub(super) unsafe fn leave(&self) {
         // SAFETY: as for the caller.
-        unsafe { self.leave_before(u64::MAX) };
+        unsafe { self.leave_but(0) };
     }
 
-    /// As `leave`, with a look at those waits only that have begun before that one.
+    /// As `leave`, without a look at that wait.
     ///
     /// # Safety
     ///
     /// As for `leave`.
     #[inline]
-    unsafe fn leave_before(&self, end: u64) {
+    unsafe fn leave_but(&self, own: u64) {
         if self.waiting.load(Relaxed) == 0 {
             // SAFETY: as for the caller.
             unsafe { self.lock.unlock() };
         } else {
             // SAFETY: as for the caller.
-            unsafe { self.look_and_leave(end) };
+            unsafe { self.look_and_leave(own) };
         }
     }
 
-    /// Looks at all waits before that one, and leaves.
+    /// Looks at all waits but that one, and leaves.
     ///
     /// # Safety
     ///
     /// As for `leave`.
     #[cold]
-    unsafe fn look_and_leave(&self, end: u64) {
+    unsafe fn look_and_leave(&self, own: u64) {
         // SAFETY: as for the caller.
-        let next = match unsafe { self.look(end) } {
+        let next = match unsafe { self.look(own) } {
             Then::Inside => return,
             Then::Outside(waiter) => Some(waiter),
             Then::LookOn => None,
@@ -214,21 +217,24 @@ impl Gate {
         }
     }
 
-    /// Looks at one wait after the other, up to that one. `LookOn` if there is none any more.
+    /// Looks at one wait after the other, but not at that one. `LookOn` if there is none any more.
     ///
     /// # Safety
     ///
     /// As for `leave`.
-    unsafe fn look(&self, end: u64) -> Then {
+    unsafe fn look(&self, own: u64) -> Then {
         let mut last = 0;
         loop {
             let mut state = lock(&self.state);
-            // Those who come later stand behind, and nobody comes while this thread is inside.
+            // They stand in the order of their numbers.
             let next = state.queue.first_left(|wish| wish.number <= last).cloned();
-            let Some(waiter) = next.filter(|waiter| waiter.wish.number < end) else {
+            let Some(waiter) = next else {
                 return Then::LookOn;
             };
             last = waiter.wish.number;
+            if last == own {
+                continue;
+            }
             state.looking_at = Some(Look {
                 number: last,
                 is_over: false,
@@ -238,9 +244,8 @@ impl Gate {
             // With nothing locked but the monitor: it is user code.
             //
             // SAFETY: who waits stays in its frame as long as somebody looks, and this thread is inside.
-            let is_to_wait = panic::catch_unwind(AssertUnwindSafe(|| unsafe {
-                (*waiter.wish.condition.as_ptr())()
-            }));
+            let condition = || unsafe { (*waiter.wish.condition.as_ptr())() };
+            let is_to_wait = panic::catch_unwind(AssertUnwindSafe(|| uncancelled(condition)));
             // SAFETY: as for the caller.
             match unsafe { self.end_look(waiter, is_to_wait) } {
                 Then::LookOn => {}
@@ -308,7 +313,8 @@ impl Gate {
         self.waiting.store(state.queue.len(), Relaxed);
     }
 
-    /// Leaves, and waits until the condition is said to have come about.
+    /// Leaves, and waits until the condition is said to have come about. Who waits on for the same condition gives the number
+    /// that it had; 0 is none yet.
     ///
     /// # Errors
     ///
@@ -323,6 +329,7 @@ impl Gate {
     /// The calling thread is inside, and behaves as one that isn't from now on, unless it is told otherwise.
     pub(super) unsafe fn wait(
         &self,
+        number: &mut u64,
         condition: &mut Condition<'_>,
         patience: Patience,
     ) -> Result<Woken, AcquireError> {
@@ -332,24 +339,30 @@ impl Gate {
                 condition,
             ))
         };
-        let place = self.enqueue(condition);
+        let place = self.enqueue(number, condition);
         // SAFETY: as for the caller.
-        unsafe { self.leave_before(place.waiter.wish.number) };
+        unsafe { self.leave_but(*number) };
         let answer = self.sleep(&place.waiter, patience);
         place.end(answer)
     }
 
-    fn enqueue(&self, condition: NonNull<Condition<'static>>) -> Place<'_> {
+    fn enqueue(&self, number: &mut u64, condition: NonNull<Condition<'static>>) -> Place<'_> {
         let thread = me();
         let mut state = lock(&self.state);
-        state.begun += 1;
+        if *number == 0 {
+            state.begun += 1;
+            *number = state.begun;
+        }
+        let number = *number;
         let waiter = Waiter::thread(Wish {
-            number: state.begun,
+            number,
             thread,
             condition,
             refusal: Mutex::new(None),
         });
-        state.queue.push(waiter.clone());
+        state
+            .queue
+            .insert(waiter.clone(), |other| other.number < number);
         self.count(&state);
         drop(state);
         Place {

@@ -98,7 +98,6 @@ pub(crate) fn new_thread_number() -> u64 {
 }
 
 /// Gives the calling thread its number, before it does anything else.
-#[cfg(feature = "sync")]
 pub(crate) fn become_thread(number: u64) {
     NUMBER.with(|known| known.set(number));
 }

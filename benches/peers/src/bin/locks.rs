@@ -5,8 +5,8 @@
 //! ```
 //!
 //! All threads take one lock (or the one permit of a semaphore), add one to what it protects, and give it back, as fast
-//! as they can. In the last row two threads wait for each other in turn, by a condition. The contestants take turns, and
-//! figures are medians over all turns: nanoseconds from one such step to the next, whoever makes it.
+//! as they can. In the last table threads go in turn, each waiting by a condition for the one before. The contestants take
+//! turns, and figures are medians over all turns: nanoseconds from one such step to the next, whoever makes it.
 
 #[path = "../stats.rs"]
 mod stats;
@@ -18,7 +18,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use clap::Parser;
-use hapax::sync::{Condition, Mutex, RLock, RwLock, Semaphore};
+use hapax::sync::{Condition, Monitor, Mutex, RLock, RwLock, Semaphore};
 use parking_lot::ReentrantMutex;
 use tabled::builder::Builder;
 use tabled::settings::Style;
@@ -45,6 +45,13 @@ impl Contestant for Mutex<u64> {
     #[inline]
     fn add(&self) {
         *self.lock().expect("there is no deadlock") += 1;
+    }
+}
+
+impl Contestant for Monitor<u64> {
+    #[inline]
+    fn add(&self) {
+        *self.enter().expect("there is no deadlock") += 1;
     }
 }
 
@@ -204,8 +211,9 @@ fn turn<C: Contestant>(threads: usize) -> f64 {
 
 type Turn = fn(usize) -> f64;
 
-const CONTESTANTS: [(&str, Turn); 11] = [
+const CONTESTANTS: [(&str, Turn); 12] = [
     ("Mutex", turn::<Mutex<u64>>),
+    ("Monitor", turn::<Monitor<u64>>),
     ("parking_lot::Mutex", turn::<parking_lot::Mutex<u64>>),
     ("std Mutex", turn::<std::sync::Mutex<u64>>),
     ("RLock", turn::<RLock<Cell<u64>>>),
@@ -218,56 +226,65 @@ const CONTESTANTS: [(&str, Turn); 11] = [
     ("tokio Semaphore", turn::<Permitted<tokio::sync::Semaphore>>),
 ];
 
-/// Two threads take turns, each waiting for the other's notification. The lock protects whose turn it is.
-fn ping_pong(take_turn: impl Fn(bool) + Sync) -> f64 {
+/// Threads take turns, each waiting for the one before. The lock protects whose turn it is.
+fn round(threads: usize, take_turn: impl Fn(usize) + Sync) -> f64 {
     const TURNS: usize = 10_000;
-    let play = |side: bool| (0..TURNS).for_each(|_| take_turn(side));
     let start = Instant::now();
     thread::scope(|scope| {
-        scope.spawn(|| play(true));
-        play(false);
+        for own in 0..threads {
+            let take_turn = &take_turn;
+            scope.spawn(move || (0..TURNS / threads).for_each(|_| take_turn(own)));
+        }
     });
-    start.elapsed().as_nanos() as f64 / (2 * TURNS) as f64
+    start.elapsed().as_nanos() as f64 / (TURNS / threads * threads) as f64
 }
 
-fn play_here() -> f64 {
-    let (side, changed) = (Mutex::new(false), Condition::new());
-    ping_pong(|own| {
-        let guard = side.lock().expect("there is no deadlock");
-        let guard = changed.wait_while(guard, |side| **side != own);
+fn round_of_monitor(threads: usize) -> f64 {
+    let turn = Monitor::new(0);
+    round(threads, |own| {
+        let inside = turn.enter().expect("there is no deadlock");
+        let inside = inside.wait_while(|turn| *turn != own);
+        *inside.expect("there is no deadlock") = (own + 1) % threads;
+    })
+}
+
+fn round_of_condition(threads: usize) -> f64 {
+    let (turn, changed) = (Mutex::new(0), Condition::new());
+    round(threads, |own| {
+        let guard = turn.lock().expect("there is no deadlock");
+        let guard = changed.wait_while(guard, |turn| **turn != own);
         let mut guard = guard.expect("there is no deadlock");
-        *guard = !own;
-        changed.notify_one(&guard).expect("it is held");
+        *guard = (own + 1) % threads;
+        changed.notify_all(&guard).expect("it is held");
     })
 }
 
-fn play_parking_lot() -> f64 {
-    let (side, changed) = (parking_lot::Mutex::new(false), parking_lot::Condvar::new());
-    ping_pong(|own| {
-        let mut guard = side.lock();
-        changed.wait_while(&mut guard, |side| *side != own);
-        *guard = !own;
-        changed.notify_one();
+fn round_of_parking_lot(threads: usize) -> f64 {
+    let (turn, changed) = (parking_lot::Mutex::new(0), parking_lot::Condvar::new());
+    round(threads, |own| {
+        let mut guard = turn.lock();
+        changed.wait_while(&mut guard, |turn| *turn != own);
+        *guard = (own + 1) % threads;
+        changed.notify_all();
     })
 }
 
-fn play_std() -> f64 {
-    let (side, changed) = (std::sync::Mutex::new(false), std::sync::Condvar::new());
-    ping_pong(|own| {
-        let guard = side.lock().expect("nobody panics");
-        let guard = changed.wait_while(guard, |side| *side != own);
+fn round_of_std(threads: usize) -> f64 {
+    let (turn, changed) = (std::sync::Mutex::new(0), std::sync::Condvar::new());
+    round(threads, |own| {
+        let guard = turn.lock().expect("nobody panics");
+        let guard = changed.wait_while(guard, |turn| *turn != own);
         let mut guard = guard.expect("nobody panics");
-        *guard = !own;
-        changed.notify_one();
+        *guard = (own + 1) % threads;
+        changed.notify_all();
     })
 }
 
-type Play = fn() -> f64;
-
-const PLAYERS: [(&str, Play); 3] = [
-    ("Condition", play_here),
-    ("parking_lot::Condvar", play_parking_lot),
-    ("std Condvar", play_std),
+const PLAYERS: [(&str, Turn); 4] = [
+    ("Monitor", round_of_monitor),
+    ("Condition", round_of_condition),
+    ("parking_lot::Condvar", round_of_parking_lot),
+    ("std Condvar", round_of_std),
 ];
 
 /// Calls each in turn, so many times, and returns a row of the medians.
@@ -283,31 +300,29 @@ fn row(title: String, rounds: u32, turns: &[impl Fn() -> f64]) -> Vec<String> {
     [title].into_iter().chain(medians).collect()
 }
 
-fn print(title: &str, names: &[&str], rows: Vec<Vec<String>>) {
+/// Times those that are meant, with each number of threads.
+fn show(title: &str, all: &[(&str, Turn)], threads: &[usize], rounds: u32, only: &str) {
+    let chosen = all.iter().filter(|(name, _)| name.contains(only));
+    let (names, turns): (Vec<_>, Vec<_>) = chosen.copied().unzip();
     if names.is_empty() {
         return;
     }
     let mut table = Builder::default();
-    let names = names.iter().map(|name| (*name).to_owned());
+    let names = names.into_iter().map(str::to_owned);
     table.push_record([title.to_owned()].into_iter().chain(names));
-    rows.into_iter().for_each(|row| table.push_record(row));
+    for &threads in threads {
+        let turns: Vec<_> = turns.iter().map(|turn| move || turn(threads)).collect();
+        let title = match threads {
+            1 => "1 thread".to_owned(),
+            _ => format!("{threads} threads"),
+        };
+        table.push_record(row(title, rounds, &turns));
+    }
     println!("{}\n", table.build().with(Style::markdown()));
 }
 
 fn main() {
     let Arguments { rounds, only } = Arguments::parse();
-    let chosen = CONTESTANTS.iter().filter(|(name, _)| name.contains(&only));
-    let (names, turns): (Vec<_>, Vec<_>) = chosen.copied().unzip();
-    let rows = [1, 2, 8].map(|threads| {
-        let turns: Vec<_> = turns.iter().map(|turn| move || turn(threads)).collect();
-        row(format!("{threads} threads"), rounds, &turns)
-    });
-    print("ns per step", &names, rows.into());
-    let chosen = PLAYERS.iter().filter(|(name, _)| name.contains(&only));
-    let (names, plays): (Vec<_>, Vec<_>) = chosen.copied().unzip();
-    print(
-        "ns per turn",
-        &names,
-        vec![row("2 threads".to_owned(), rounds, &plays)],
-    );
+    show("ns per step", &CONTESTANTS, &[1, 2, 8], rounds, &only);
+    show("ns per turn", &PLAYERS, &[2, 8], rounds, &only);
 }
