@@ -123,7 +123,8 @@ impl Finalizer {
         let worker = Arc::new(Worker::new(bound, print()));
         let of_thread = worker.clone();
         // It ends by itself: nobody joins it.
-        let _thread = builder.spawn(move || of_thread.work())?;
+        let thread = builder.spawn(move || of_thread.work())?;
+        worker.set_thread(thread.thread().clone());
         Ok(Self(Arc::new(Open(worker))))
     }
 
@@ -161,6 +162,8 @@ impl Finalizer {
 
     /// Calls `hook` from now on, on the finalizer's thread, when the finalizer of a value has failed or panicked. Then the
     /// next one runs. A hook that panics does no harm. At first errors are printed to the standard error.
+    ///
+    /// A hook is dropped when it is replaced, or by the thread, as the last thing that this does.
     ///
     /// # Examples
     ///

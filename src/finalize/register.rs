@@ -4,7 +4,7 @@ use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
 use super::job::Header;
-use crate::table::primitive::Ordering::Relaxed;
+use crate::table::primitive::Ordering;
 
 pub(super) struct Register {
     newest: *mut Header,
@@ -62,8 +62,8 @@ impl Register {
             // SAFETY: what is in the register is there.
             let job = unsafe { job.as_ref() };
             job.liveness.touch();
-            // Relaxed: whose death comes before this call by any order is seen dead; of others nothing is said.
-            if !job.is_dead.load(Relaxed) {
+            // Acquire: pairs with the Release in `Worker::enqueue`.
+            if !job.is_dead.load(Ordering::Acquire) {
                 live.push(Live {
                     type_name: job.type_name,
                     since: job.since,

@@ -4,7 +4,7 @@
 //!
 //! - *Who makes a value* allocates its job and enters it into the register, under the lock. It is refused there if the
 //!   finalizer is closed.
-//! - *Who drops the last handle* runs the body's destructor, notes that the value is dead, counts it as pending, and pushes
+//! - *Who drops the last handle* runs the body's destructor, counts the value as pending, notes that it is dead, and pushes
 //!   the job to the queue (`queue`). It takes no lock, and allocates nothing. From then on the job is the thread's.
 //! - *Who takes the core back* takes the job out of the register, and has it alone.
 //! - *The thread* takes all jobs from the queue. Of each it takes the job out of the register, finalizes the core, frees
@@ -25,7 +25,12 @@
 //! - *No nudge is lost*: it changes the word of the queue. The thread has taken the word before it looks at the list, so a
 //!   nudge that comes after that keeps it from falling asleep.
 //! - *Who drops may find the worker gone* when it has pushed: the thread may be through with the job, and with itself. So it
-//!   takes the worker out of the job before that.
+//!   takes the worker out of the job before that. It may then be the last to have the worker; so the thread drops the hook,
+//!   which is user code, when it ends.
+//! - *A value is alive or pending*, or both for a moment, for who asks in this order: it is counted before it is dead, and
+//!   until it is finalized. If it isn't in the register any more the thread has taken it out, who has seen the count.
+//! - *Who wakes the thread knows it*: who begins the thread notes its handle before anybody has the finalizer. The thread
+//!   can't do that itself: nothing orders what it did before it slept and what they do who find it asleep.
 //!
 //! # User code
 //!
@@ -34,7 +39,8 @@
 //! # Orderings
 //!
 //! The count of pending jobs is Relaxed. Who drops counts before it pushes; what the thread must see of it comes to it by the
-//! queue or by the lock. For others it is a number to look at.
+//! queue or by the lock. Who has found a value dead, or gone, has seen it counted, by `is_dead` or by the lock. For others it
+//! is a number to look at.
 
 use std::mem;
 use std::ptr::NonNull;
@@ -47,7 +53,7 @@ use super::queue::{Queue, Then};
 use super::register::{Live, Register};
 use crate::table::FirstPanic;
 use crate::table::primitive::{
-    AtomicUsize, Mutex, Ordering::Relaxed, Parker, lock, thread, thread_number,
+    AtomicUsize, Mutex, Ordering, Ordering::Relaxed, Parker, lock, thread, thread_number,
 };
 
 pub(super) struct Worker {
@@ -56,17 +62,15 @@ pub(super) struct Worker {
     pending: AtomicUsize,
     /// No value is made while so many are pending.
     bound: usize,
-    /// Set by the thread, before it first sleeps.
-    thread: OnceLock<(u64, thread::Thread)>,
+    /// Set by who has begun it, before anybody has the finalizer.
+    thread: OnceLock<thread::Thread>,
+    /// Set by the thread, and looked at to see whether one is that.
+    number: OnceLock<u64>,
     state: Mutex<State>,
     running: Mutex<Option<Running>>,
-    hook: Mutex<Hook>,
+    /// Until the thread ends.
+    hook: Mutex<Option<Hook>>,
 }
-
-// SAFETY: the queue's jobs belong to the thread, those of the register to who has its lock.
-unsafe impl Send for Worker {}
-// SAFETY: as above.
-unsafe impl Sync for Worker {}
 
 struct State {
     register: Register,
@@ -84,6 +88,7 @@ impl Worker {
             pending: AtomicUsize::new(0),
             bound,
             thread: OnceLock::new(),
+            number: OnceLock::new(),
             state: Mutex::new(State {
                 register: Register::new(),
                 is_closed: false,
@@ -91,8 +96,13 @@ impl Worker {
                 has_ended: false,
             }),
             running: Mutex::new(None),
-            hook: Mutex::new(hook),
+            hook: Mutex::new(Some(hook)),
         }
+    }
+
+    /// To be called once, before there is a value.
+    pub(super) fn set_thread(&self, thread: thread::Thread) {
+        self.thread.set(thread).expect("there is one thread");
     }
 
     // For those who have values.
@@ -121,11 +131,13 @@ impl Worker {
     ///
     /// The caller has the job, which is in the register and was never queued, and lets go of it.
     pub(super) unsafe fn enqueue(&self, job: NonNull<Header>) {
-        // Relaxed: see `Register::live`.
-        // SAFETY: the caller has the job.
-        unsafe { job.as_ref() }.is_dead.store(true, Relaxed);
         // Relaxed: see "Orderings".
         self.pending.fetch_add(1, Relaxed);
+        // Release: pairs with the Acquire in `Register::live`. Who sees it dead sees it pending.
+        // SAFETY: the caller has the job.
+        unsafe { job.as_ref() }
+            .is_dead
+            .store(true, Ordering::Release);
         // SAFETY: as for the caller.
         let then = unsafe { self.queue.push(job) };
         self.wake(then);
@@ -147,7 +159,10 @@ impl Worker {
 
     fn wake(&self, then: Then) {
         if then == Then::Wake {
-            let (_, thread) = self.thread.get().expect("it is known before it sleeps");
+            let thread = self
+                .thread
+                .get()
+                .expect("it is known before there is a value");
             thread.unpark();
         }
     }
@@ -164,7 +179,13 @@ impl Worker {
     }
 
     pub(super) fn set_hook(&self, hook: Hook) {
-        let old = mem::replace(&mut *lock(&self.hook), hook);
+        let mut place = lock(&self.hook);
+        // When the thread has ended nobody needs it.
+        let old = match &mut *place {
+            Some(old) => mem::replace(old, hook),
+            None => hook,
+        };
+        drop(place);
         // Without the lock: it is user code.
         drop(old);
     }
@@ -209,16 +230,15 @@ impl Worker {
 
     /// Whether the calling thread is the one that finalizes.
     fn is_mine(&self) -> bool {
-        let thread = self.thread.get();
-        thread.is_some_and(|(number, _)| *number == thread_number())
+        self.number.get() == Some(&thread_number())
     }
 
     // The thread.
 
     /// Finalizes what dies, until the finalizer is closed and nothing is left.
     pub(super) fn work(&self) {
-        let this = (thread_number(), thread::current());
-        self.thread.set(this).expect("there is one thread");
+        let number = self.number.set(thread_number());
+        number.expect("there is one thread");
         loop {
             let mut is_idle = true;
             for job in self.queue.take() {
@@ -228,7 +248,7 @@ impl Worker {
             }
             if is_idle {
                 if self.settle() {
-                    return;
+                    return self.end();
                 }
                 self.queue.park();
             }
@@ -260,6 +280,7 @@ impl Worker {
     #[cold]
     fn report(&self, error: FinalizeError) {
         let hook = lock(&self.hook).clone();
+        let hook = hook.expect("the thread hasn't ended");
         let mut panics = FirstPanic::default();
         panics.catch(|| hook(error));
         panics.catch(|| drop(hook));
@@ -278,6 +299,14 @@ impl Worker {
         drop(state);
         drained.iter().for_each(|parker| parker.unpark());
         has_ended
+    }
+
+    /// Drops the hook here: it would go with the worker otherwise, which may go with the last value.
+    fn end(&self) {
+        let hook = lock(&self.hook).take();
+        let mut panics = FirstPanic::default();
+        panics.catch(|| drop(hook));
+        panics.discard();
     }
 }
 
