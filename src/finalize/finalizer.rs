@@ -106,7 +106,11 @@ impl Finalizer {
     ///
     /// # Errors
     ///
-    /// If the system can't begin another thread, or the name contains a zero.
+    /// If the system can't begin another thread.
+    ///
+    /// # Panics
+    ///
+    /// If the name contains a zero.
     ///
     /// # Examples
     ///
