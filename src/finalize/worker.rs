@@ -52,9 +52,8 @@ use super::job::Header;
 use super::queue::{Queue, Then};
 use super::register::{Live, Register};
 use crate::table::FirstPanic;
-use crate::table::primitive::{
-    AtomicUsize, Mutex, Ordering, Ordering::Relaxed, Parker, lock, thread, thread_number,
-};
+use crate::table::primitive::Ordering::{self, Relaxed};
+use crate::table::primitive::{AtomicUsize, Mutex, Parker, lock, thread, thread_number};
 
 pub(super) struct Worker {
     queue: Queue,
