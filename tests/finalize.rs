@@ -1096,10 +1096,6 @@ fn a_refusal_drops_nothing_and_keeps_nothing() {
 /// The finalizer of the process is one, and serves what names no other.
 #[test]
 fn all_have_one_global_finalizer() {
-    // Its thread outlives `main`, which Miri doesn't accept.
-    if cfg!(miri) {
-        return;
-    }
     let log = Log::default();
     let of_core = log.clone();
     let value = Finalized::new(Body(1), job(move || of_core.push(1)));
