@@ -11,6 +11,7 @@
 //!   Large blocks go without a flush, also if the thread that dropped them falls asleep.
 //! - A thread that only drops and interns fresh keys keeps bounded memory, and so do two.
 //! - An entry takes 44 bytes beside a string of 30, and 55 of resident memory.
+//! - A value with a finalizer allocates once when it is made, and nothing when it is dropped.
 //! - `MemoryUsage` says what the allocator says.
 //!
 //! Allocations are counted by thread. One test runs at a time, because a thread may free what another one
@@ -869,4 +870,41 @@ fn an_entry_takes_55_bytes_of_resident_memory_beside_a_string_of_30() {
     println!("{entry:.1} bytes of resident memory beside the string");
     assert!(taken > payload, "{taken} bytes can't hold them");
     assert!(entry <= RESIDENT as f64, "{entry:.1} bytes");
+}
+
+// Finalizers.
+
+/// A value is made with its place in the queue; to drop it allocates nothing, frees nothing, also if the thread is to be
+/// woken.
+#[test]
+fn to_drop_a_value_with_a_finalizer_allocates_nothing() {
+    use hapax::finalize::{BoxError, Deferred, Finalize, Finalized, Finalizer};
+
+    struct Body;
+    impl Finalize for Body {
+        type Core = Vec<u8>;
+        fn finalize(_: Vec<u8>) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+    alone(|| {
+        let finalizer = Finalizer::new().unwrap();
+        for round in 0..scaled(200, 3) {
+            let core = vec![0; round];
+            let (value, allocated, freed) = counted(|| Finalized::new_in(&finalizer, Body, core));
+            assert_eq!((allocated, freed), (1, 0));
+            let text = String::from("a text");
+            let (deferred, allocated, freed) = counted(|| Deferred::new_in(&finalizer, text));
+            assert_eq!((allocated, freed), (1, 0));
+            let (moved, other) = (Deferred::new_in(&finalizer, round), finalizer.clone());
+            let ((), allocated, freed) = counted(|| drop((value, deferred)));
+            assert_eq!((allocated, freed), (0, 0));
+            // What is freed is the place in the queue.
+            let (back, allocated, freed) = counted(|| Deferred::into_inner(moved));
+            assert_eq!((back, allocated, freed), (round, 0, 1));
+            drop(other);
+            // Then it sleeps, or is about to.
+            finalizer.drain().unwrap();
+        }
+    });
 }

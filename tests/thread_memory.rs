@@ -1,4 +1,4 @@
-//! What threads, locals and locks leave behind: nothing, however many come and go.
+//! What threads, locals, locks and finalizers leave behind: nothing, however many come and go.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::Mutex;
@@ -130,5 +130,52 @@ fn threads_that_wait_leave_nothing() {
         after.push(live());
     }
     assert_eq!(deadlock::registered_waits(), 0);
+    assert!(after[rounds - 1] - after[0] < SLACK, "{after:?}");
+}
+
+/// A hundred thousand values that were dropped, taken back, refused, bound; and ten thousand finalizers, with their threads.
+#[test]
+fn finalizers_and_their_values_leave_nothing() {
+    use std::sync::mpsc;
+
+    use hapax::finalize::{Deferred, Finalizer, bind};
+
+    let (rounds, finalizers, values) = if cfg!(miri) {
+        (2, 2, 4)
+    } else {
+        (10, 1_000, 10)
+    };
+    let _alone = ALONE.lock();
+    let once = || {
+        let finalizer = Finalizer::new().unwrap();
+        // Is disconnected when the thread ends.
+        let (send, end) = mpsc::channel::<()>();
+        finalizer.on_error(move |_| send.send(()).unwrap());
+        let make = || Deferred::new_in(&finalizer, vec![0_u8; 1000]);
+        let names = Interner::<str>::new();
+        let name = names.intern("alpha");
+        for _ in 0..values {
+            drop(make());
+            assert_eq!(Deferred::into_inner(make()).len(), 1000);
+            drop(bind(&name, make()));
+        }
+        let last = make();
+        finalizer.shutdown().unwrap();
+        assert!(Deferred::try_new_in(&finalizer, vec![0_u8; 1000]).is_err());
+        drop((finalizer, name));
+        drop(last);
+        assert!(end.recv().is_err());
+    };
+    let mut after = Vec::new();
+    for _ in 0..rounds {
+        (0..finalizers).for_each(|_| once());
+        // The threads give back their own a little later.
+        let mut least = live();
+        for _ in 0..100 {
+            thread::sleep(std::time::Duration::from_millis(1));
+            least = least.min(live());
+        }
+        after.push(least);
+    }
     assert!(after[rounds - 1] - after[0] < SLACK, "{after:?}");
 }

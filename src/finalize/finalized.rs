@@ -61,6 +61,83 @@ use super::{BoxError, Finalize, Finalizer};
 /// # std::fs::remove_dir(dir)?;
 /// # Ok::<_, Box<dyn std::error::Error>>(())
 /// ```
+///
+/// A core goes to another thread, so it is [`Send`]:
+///
+/// ```
+/// # use hapax::finalize::{BoxError, Finalize};
+/// struct Window;
+/// impl Finalize for Window {
+///     type Core = std::sync::Arc<str>;
+///     fn finalize(_: Self::Core) -> Result<(), BoxError> {
+///         Ok(())
+///     }
+/// }
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use hapax::finalize::{BoxError, Finalize};
+/// struct Window;
+/// impl Finalize for Window {
+///     type Core = std::rc::Rc<str>;
+///     fn finalize(_: Self::Core) -> Result<(), BoxError> {
+///         Ok(())
+///     }
+/// }
+/// ```
+///
+/// The body stays where it is, so it needn't be; the value is `Send` if the body is, and `Sync` if both are, for it leads to
+/// both:
+///
+/// ```
+/// # use std::cell::Cell;
+/// # use hapax::finalize::{BoxError, Finalize, Finalized};
+/// # struct Body<B, C>(std::marker::PhantomData<(B, fn(C))>);
+/// # impl<B: 'static, C: Send + 'static> Finalize for Body<B, C> {
+/// #     type Core = C;
+/// #     fn finalize(_: C) -> Result<(), BoxError> { Ok(()) }
+/// # }
+/// # fn sent<T: Send>() {}
+/// # fn shared<T: Sync>() {}
+/// sent::<Finalized<Body<Cell<u8>, Cell<u8>>>>();
+/// shared::<Finalized<Body<u8, u8>>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use std::rc::Rc;
+/// # use hapax::finalize::{BoxError, Finalize, Finalized};
+/// # struct Body<B, C>(std::marker::PhantomData<(B, fn(C))>);
+/// # impl<B: 'static, C: Send + 'static> Finalize for Body<B, C> {
+/// #     type Core = C;
+/// #     fn finalize(_: C) -> Result<(), BoxError> { Ok(()) }
+/// # }
+/// # fn sent<T: Send>() {}
+/// sent::<Finalized<Body<Rc<u8>, u8>>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use std::cell::Cell;
+/// # use hapax::finalize::{BoxError, Finalize, Finalized};
+/// # struct Body<B, C>(std::marker::PhantomData<(B, fn(C))>);
+/// # impl<B: 'static, C: Send + 'static> Finalize for Body<B, C> {
+/// #     type Core = C;
+/// #     fn finalize(_: C) -> Result<(), BoxError> { Ok(()) }
+/// # }
+/// # fn shared<T: Sync>() {}
+/// shared::<Finalized<Body<u8, Cell<u8>>>>();
+/// ```
+///
+/// ```compile_fail,E0277
+/// # use std::cell::Cell;
+/// # use hapax::finalize::{BoxError, Finalize, Finalized};
+/// # struct Body<B, C>(std::marker::PhantomData<(B, fn(C))>);
+/// # impl<B: 'static, C: Send + 'static> Finalize for Body<B, C> {
+/// #     type Core = C;
+/// #     fn finalize(_: C) -> Result<(), BoxError> { Ok(()) }
+/// # }
+/// # fn shared<T: Sync>() {}
+/// shared::<Finalized<Body<Cell<u8>, u8>>>();
+/// ```
 pub struct Finalized<T: Finalize> {
     body: ManuallyDrop<T>,
     /// Taken when the value goes.

@@ -106,7 +106,11 @@ impl Finalizer {
     ///
     /// # Errors
     ///
-    /// If the system can't begin another thread, or the name contains a zero.
+    /// If the system can't begin another thread.
+    ///
+    /// # Panics
+    ///
+    /// If the name contains a zero.
     ///
     /// # Examples
     ///
@@ -166,6 +170,8 @@ impl Finalizer {
 
     /// Calls `hook` from now on, on the finalizer's thread, when the finalizer of a value has failed or panicked. Then the
     /// next one runs. A hook that panics does no harm. At first errors are printed to the standard error.
+    ///
+    /// A hook is dropped when it is replaced, or by the thread, as the last thing that this does.
     ///
     /// # Examples
     ///

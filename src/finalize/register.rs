@@ -71,7 +71,9 @@ impl Register {
             }
             next = NonNull::new(job.older.get());
         }
+        // Who was made first has come here first, or nearly so.
         live.reverse();
+        live.sort_by_key(|live| live.since);
         live
     }
 }

@@ -29,7 +29,10 @@
 //!   it looks at the list, so a nudge that comes after that keeps it from falling asleep; and one that came before is seen, or
 //!   what came before that, since both are read-modify-writes.
 //! - *Nobody finds the worker gone*: who drops might, when it has pushed, since the thread may be through with the job, and
-//!   with itself. So it takes the worker out of the job before that. All others hold it by something else.
+//!   with itself. So it takes the worker out of the job before that. All others hold it by something else. It may be the last
+//!   to have the worker then; so the thread drops the hook, which is user code, when it ends.
+//! - *A value is alive or pending*, or both for a moment, for who asks in this order: it is counted before it is dead, and
+//!   until it is finalized. If it isn't in the register any more the thread has taken it out, which has seen the count.
 //!
 //! # User code
 //!
@@ -38,7 +41,7 @@
 //! # Orderings
 //!
 //! The count of pending jobs is Relaxed. Who drops counts before it pushes; what the thread must see of it comes to it by the
-//! queue or by the lock. Who finds a value dead sees it counted, by the Release and Acquire of that note. The thread's handle
+//! queue or by the lock. Who finds a value dead, or gone, sees it counted, by `is_dead` or by the lock. The thread's handle
 //! is set by whoever begins it, before there is a value: so no order is needed to wake it.
 
 use std::mem;
@@ -63,13 +66,9 @@ pub(super) struct Worker {
     /// Its number, and how to wake it. Set before there is anybody who would.
     thread: OnceLock<(u64, thread::Thread)>,
     state: Mutex<State>,
-    hook: Mutex<Hook>,
+    /// Until the thread ends.
+    hook: Mutex<Option<Hook>>,
 }
-
-// SAFETY: the queue's jobs belong to the thread, those of the register to who has its lock.
-unsafe impl Send for Worker {}
-// SAFETY: as above.
-unsafe impl Sync for Worker {}
 
 struct State {
     register: Register,
@@ -96,7 +95,7 @@ impl Worker {
                 draining: Vec::new(),
                 has_ended: false,
             }),
-            hook: Mutex::new(hook),
+            hook: Mutex::new(Some(hook)),
         }
     }
 
@@ -178,7 +177,13 @@ impl Worker {
     }
 
     pub(super) fn set_hook(&self, hook: Hook) {
-        let old = mem::replace(&mut *lock(&self.hook), hook);
+        let mut place = lock(&self.hook);
+        // When the thread has ended nobody needs it.
+        let old = match &mut *place {
+            Some(old) => mem::replace(old, hook),
+            None => hook,
+        };
+        drop(place);
         // Without the lock: it is user code.
         drop(old);
     }
@@ -239,7 +244,7 @@ impl Worker {
             }
             if is_idle {
                 if self.settle() {
-                    return;
+                    return self.end();
                 }
                 self.queue.park();
             }
@@ -275,6 +280,7 @@ impl Worker {
     #[cold]
     fn report(&self, error: FinalizeError) {
         let hook = lock(&self.hook).clone();
+        let hook = hook.expect("the thread hasn't ended");
         let mut panics = FirstPanic::default();
         panics.catch(|| hook(error));
         panics.catch(|| drop(hook));
@@ -296,6 +302,14 @@ impl Worker {
         drop(state);
         drained.iter().for_each(|parker| parker.unpark());
         has_ended
+    }
+
+    /// Drops the hook here: it would go with the worker otherwise, which may go with the last value.
+    fn end(&self) {
+        let hook = lock(&self.hook).take();
+        let mut panics = FirstPanic::default();
+        panics.catch(|| drop(hook));
+        panics.discard();
     }
 }
 
