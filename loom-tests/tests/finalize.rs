@@ -228,7 +228,7 @@ fn shutdown_races_creation() {
                 }
                 Err(refused) => {
                     assert_eq!(refused.why, Refusal::ShutDown);
-                    assert_eq!(refused.core.name, 1);
+                    assert_eq!(refused.value.1.name, 1);
                     false
                 }
             },
