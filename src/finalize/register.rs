@@ -54,7 +54,7 @@ impl Register {
         }
     }
 
-    /// Those that are alive, the oldest first.
+    /// Those that are alive, in the order in which they were added.
     pub(super) fn live(&self) -> Vec<Live> {
         let mut live = Vec::new();
         let mut next = NonNull::new(self.newest);
