@@ -594,6 +594,7 @@ fn values_are_dropped_in_thread_local_destructors() {
         HELD.with_borrow_mut(|held| held.push(Box::new(their_log.value(&theirs, 4))));
     }));
     let takes = value(&finalizer, 0, || HELD.with_borrow_mut(Vec::clear));
+    // Otherwise the value might come too late, and be refused.
     finalizer.drain().unwrap();
     assert_eq!(finalizer.shutdown().unwrap().len(), 2);
     assert_eq!(log.take(), []);

@@ -54,7 +54,7 @@ impl Register {
         }
     }
 
-    /// Those that are alive, the oldest first.
+    /// Those that are alive, in the order in which they were added.
     pub(super) fn live(&self) -> Vec<Live> {
         let mut live = Vec::new();
         let mut next = NonNull::new(self.newest);
@@ -71,9 +71,7 @@ impl Register {
             }
             next = NonNull::new(job.older.get());
         }
-        // Who was made first has come here first, or nearly so.
         live.reverse();
-        live.sort_by_key(|live| live.since);
         live
     }
 }

@@ -173,7 +173,10 @@ impl Worker {
     }
 
     pub(super) fn live(&self) -> Vec<Live> {
-        lock(&self.state).register.live()
+        let mut live = lock(&self.state).register.live();
+        // They are nearly: who makes a value looks at the clock before it takes the lock.
+        live.sort_by_key(|live| live.since);
+        live
     }
 
     pub(super) fn set_hook(&self, hook: Hook) {
