@@ -186,7 +186,8 @@ impl Finalizer {
         self.worker().set_hook(Arc::new(hook));
     }
 
-    /// How many values are dead and not finalized yet, with the one that is being finalized.
+    /// How many values are dead and not finalized yet, with the one that is being finalized. It is a number to look at: only
+    /// [`drain`](Self::drain) makes sure that what finalizers did is seen.
     ///
     /// # Examples
     ///
