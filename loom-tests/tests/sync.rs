@@ -4,13 +4,14 @@
 //! which reports two threads that get at it without an order between them.
 
 use std::mem;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hapax::model::{end_locks, pass_time};
 use hapax::sync::{
-    AcquireError, Barrier, BarrierError, Condition, Event, Lock, Mutex, RLock, ReleaseError,
-    RwLock, Semaphore, deadlock,
+    AcquireError, Barrier, BarrierError, Condition, Event, Lock, Monitor, Mutex, RLock,
+    ReleaseError, RwLock, Semaphore, deadlock,
 };
 use hapax_loom_tests::{block_on, model as explore, poll_once};
 use loom::cell::UnsafeCell;
@@ -661,5 +662,52 @@ fn breaking_races_waiting() {
         clock.join().unwrap();
         assert_eq!(here, Err(BarrierError::TimedOut));
         assert_eq!(other.join().unwrap(), Err(BarrierError::Broken));
+    });
+}
+
+// Monitors.
+
+/// A thread leaves when its end was told already, while another one comes, who gives the monitor up in its place; and a condition
+/// panics. What it has panicked with goes to nobody if the end of who leaves was told meanwhile; it
+/// is dropped by user code, which waits here for the one whose condition it was.
+///
+/// Would catch: user code under the lock of the queue.
+#[test]
+fn monitor_owner_death_races_a_panic() {
+    struct Payload(Arc<Event>);
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            self.0.wait().unwrap();
+        }
+    }
+    model(2, || {
+        let monitor = Arc::new(Monitor::new(Data::default()));
+        let is_told = Arc::new(Event::new());
+        let [waits, leaves] = [monitor.clone(), monitor.clone()];
+        let waiter = spawn(move || {
+            let inside = waits.enter();
+            let answer = panic::catch_unwind(AssertUnwindSafe(|| {
+                inside?.wait_while(|data| {
+                    if data.get() > 0 {
+                        panic::resume_unwind(Box::new(Payload(is_told.clone())));
+                    }
+                    true
+                })
+            }));
+            is_told.set();
+            if let Ok(answer) = answer {
+                assert!(matches!(answer, Err(AcquireError::OwnerDied { .. })));
+            }
+        });
+        let dying = spawn(move || {
+            let inside = leaves.enter().unwrap();
+            inside.add();
+            end_locks();
+            drop(inside);
+        });
+        let here = monitor.enter().map(drop);
+        assert!(matches!(here, Ok(()) | Err(AcquireError::OwnerDied { .. })));
+        waiter.join().unwrap();
+        dying.join().unwrap();
     });
 }
