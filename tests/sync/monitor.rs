@@ -621,6 +621,55 @@ fn handing_to_and_fro_starves_nobody() {
     });
 }
 
+/// So many are handed the monitor one after the other that the next one is to enter by itself. Whoever is inside then wants
+/// what it holds, so one of both is refused. Those behind it are served all the same.
+#[test]
+fn who_is_to_enter_and_cant_leaves_nobody_behind() {
+    in_time(|| {
+        for _ in 0..scaled(20, 2) {
+            let (monitor, held) = (Monitor::new(0), Mutex::new(()));
+            thread::scope(|scope| {
+                let waiters: Vec<_> = (0..40)
+                    .map(|waiter| {
+                        let (monitor, held) = (&monitor, &held);
+                        let asked = Arc::new(Event::new());
+                        let is_asked = asked.clone();
+                        let thread = scope.spawn(move || {
+                            let _held = (waiter == 32).then(|| held.lock().unwrap());
+                            let inside = monitor.enter().unwrap();
+                            let inside = inside.wait_while(|number| {
+                                is_asked.set();
+                                *number == 0
+                            });
+                            inside.map(drop)
+                        });
+                        asked.wait().unwrap();
+                        drop(monitor.enter().unwrap());
+                        thread
+                    })
+                    .collect();
+                let mut inside = monitor.enter().unwrap();
+                *inside = 1;
+                // It waits to enter by then.
+                let enters = scope.spawn(|| {
+                    let _inside = monitor.enter().unwrap();
+                    held.lock().map(drop)
+                });
+                thread::sleep(Duration::from_millis(5));
+                drop(inside);
+                let entered = enters.join().unwrap();
+                assert!(entered.is_ok() || is_deadlock(&entered));
+                for (number, waiter) in waiters.into_iter().enumerate() {
+                    let answer = waiter.join().unwrap();
+                    let may_fail = number == 32 && entered.is_ok() && is_deadlock(&answer);
+                    assert!(answer.is_ok() || may_fail, "{number}: {answer:?}");
+                }
+            });
+            assert!(!monitor.is_locked());
+        }
+    });
+}
+
 // Outside for a while.
 
 #[test]
