@@ -149,8 +149,11 @@ fn to_enter_from_inside_is_refused_at_once() {
                 calls += 1;
                 *number == 0
             });
-            assert_eq!(*inside.unwrap(), 1);
-            assert_eq!(calls, 2);
+            let inside = inside.unwrap();
+            assert_eq!((*inside, calls), (1, 2));
+            // Who was let in by another one is inside as well.
+            assert!(refused(&monitor));
+            drop(inside);
         });
         assert!(!monitor.is_locked());
     });
