@@ -818,15 +818,20 @@ fn monitor_owner_death_races_waiting() {
 
 /// A thread leaves when its end was told already, while another one comes, who gives the monitor up in its place.
 ///
-/// Would catch: a monitor that is handed over and given up; one who is looked at, and is told by nobody.
+/// Would catch: a monitor that is handed over and given up; one who is looked at, and is told by nobody, or too early.
 #[test]
 fn monitor_owner_death_races_a_late_hand_over() {
     model(2, || {
         let monitor = Arc::new(Monitor::new(Data::default()));
         let [waits, leaves] = [monitor.clone(), monitor.clone()];
         let waiter = spawn(move || {
-            let inside = waits.enter()?;
-            inside.wait_while(|data| data.get() == 0).map(drop)
+            let frame = Data::default();
+            let answer = waits.enter()?.wait_while(|data| {
+                assert_eq!(frame.get(), 0);
+                data.get() == 0
+            });
+            frame.add();
+            answer.map(drop)
         });
         let dying = spawn(move || {
             let inside = leaves.enter().unwrap();
