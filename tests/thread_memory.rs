@@ -179,3 +179,59 @@ fn finalizers_and_their_values_leave_nothing() {
     }
     assert!(after[rounds - 1] - after[0] < SLACK, "{after:?}");
 }
+
+/// Threads that wait for conditions, time out, get panics of theirs, and end inside.
+#[cfg(feature = "sync")]
+#[test]
+fn threads_that_wait_in_monitors_leave_nothing() {
+    use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
+    use std::time::Duration;
+
+    use hapax::sync::{AcquireError, Monitor, deadlock};
+
+    let (rounds, times) = if cfg!(miri) { (2, 2) } else { (10, 200) };
+    let _alone = ALONE.lock();
+    deadlock::set_check_after(Duration::ZERO);
+    let once = || {
+        let (monitor, leaked) = (Monitor::new(0), Monitor::new(vec![0_u8; 1000]));
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let inside = monitor.enter().unwrap();
+                let inside = inside.wait_while(|number| *number == 0);
+                *inside.unwrap() += 1;
+            });
+            scope.spawn(|| {
+                let inside = monitor.enter().unwrap();
+                let short = Duration::from_micros(50);
+                drop(inside.wait_timeout_while(short, |_| true).unwrap());
+            });
+            scope.spawn(|| {
+                let panic = catch_unwind(AssertUnwindSafe(|| {
+                    let inside = monitor.enter().unwrap();
+                    inside.wait_while(|number| match *number {
+                        0 => true,
+                        _ => resume_unwind(Box::new(vec![0_u8; 1000])),
+                    })
+                }));
+                assert!(panic.is_err());
+            });
+            scope.spawn(|| {
+                let answer = leaked
+                    .enter()
+                    .and_then(|inside| inside.wait_while(|_| true));
+                assert!(matches!(answer, Err(AcquireError::OwnerDied { .. })));
+            });
+            scope.spawn(|| std::mem::forget(leaked.enter()));
+            *monitor.enter().unwrap() = 1;
+        });
+        assert!(leaked.enter().is_err());
+        assert_eq!(monitor.into_inner(), 2);
+    };
+    let mut after = Vec::new();
+    for _ in 0..rounds {
+        (0..times).for_each(|_| once());
+        after.push(live());
+    }
+    assert_eq!(deadlock::registered_waits(), 0);
+    assert!(after[rounds - 1] - after[0] < SLACK, "{after:?}");
+}

@@ -4,13 +4,14 @@
 //! which reports two threads that get at it without an order between them.
 
 use std::mem;
+use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
 use hapax::model::{end_locks, pass_time};
 use hapax::sync::{
-    AcquireError, Barrier, BarrierError, Condition, Event, Lock, Mutex, RLock, ReleaseError,
-    RwLock, Semaphore, deadlock,
+    AcquireError, Barrier, BarrierError, Condition, Event, Lock, Monitor, Mutex, RLock,
+    ReleaseError, RwLock, Semaphore, deadlock,
 };
 use hapax_loom_tests::{block_on, model as explore, poll_once};
 use loom::cell::UnsafeCell;
@@ -661,5 +662,238 @@ fn breaking_races_waiting() {
         clock.join().unwrap();
         assert_eq!(here, Err(BarrierError::TimedOut));
         assert_eq!(other.join().unwrap(), Err(BarrierError::Broken));
+    });
+}
+
+// Monitors.
+
+/// The time of a wait is over while its condition comes about.
+///
+/// Would catch: a monitor that is handed to who has given up; a result that says otherwise than what is there.
+#[test]
+fn monitor_hand_over_races_time_out() {
+    model(3, || {
+        let monitor = Arc::new(Monitor::new(Data::default()));
+        let theirs = monitor.clone();
+        let waiter = spawn(move || {
+            let inside = theirs.enter().unwrap();
+            let answer = inside.wait_timeout_while(LONG, |data| data.get() == 0);
+            let (inside, result) = answer.unwrap();
+            assert_eq!(result.timed_out(), inside.get() == 0);
+        });
+        let clock = spawn(pass_time);
+        monitor.enter().unwrap().add();
+        clock.join().unwrap();
+        waiter.join().unwrap();
+        assert_eq!(monitor.try_enter().unwrap().get(), 1);
+    });
+}
+
+/// The time of a wait is over while another thread calls its condition, which lies in the frame of the one that waits.
+///
+/// Would catch: a wait that returns before the call does; a call of a condition that is gone.
+#[test]
+fn monitor_time_out_races_a_look() {
+    model(3, || {
+        let monitor = Arc::new(Monitor::new(()));
+        let theirs = monitor.clone();
+        let waiter = spawn(move || {
+            let frame = Data::default();
+            let inside = theirs.enter().unwrap();
+            let answer = inside.wait_timeout_while(LONG, |()| frame.get() == 0);
+            // It may be used for something else now.
+            frame.add();
+            assert!(answer.unwrap().1.timed_out());
+        });
+        let clock = spawn(pass_time);
+        drop(monitor.enter().unwrap());
+        clock.join().unwrap();
+        waiter.join().unwrap();
+        assert!(!monitor.is_locked());
+    });
+}
+
+/// A monitor is left to who waits for a condition, while somebody comes who changes the data back.
+///
+/// Would catch: somebody who is inside between the look and the waiter.
+#[test]
+fn monitor_hand_over_races_entering() {
+    model(2, || {
+        let monitor = Arc::new(Monitor::new(Data::default()));
+        let [waits, changes] = [monitor.clone(), monitor.clone()];
+        let waiter = spawn(move || {
+            let inside = waits.enter().unwrap();
+            // Odd.
+            let inside = inside.wait_while(|data| data.get() % 2 == 0).unwrap();
+            assert_eq!(inside.get() % 2, 1);
+        });
+        let other = spawn(move || {
+            let inside = changes.enter().unwrap();
+            if inside.get() == 1 {
+                inside.add();
+                inside.add();
+            }
+        });
+        monitor.enter().unwrap().add();
+        waiter.join().unwrap();
+        other.join().unwrap();
+        assert!(!monitor.is_locked());
+    });
+}
+
+/// One waits for what another one does, who waits for a third one. Each leaves once.
+///
+/// Would catch: one who isn't looked at because another one is.
+#[test]
+fn monitor_forgets_nobody() {
+    model(2, || {
+        let monitor = Arc::new(Monitor::new(Data::default()));
+        let waiters = [2, 1].map(|least| {
+            let monitor = monitor.clone();
+            spawn(move || {
+                let inside = monitor.enter().unwrap();
+                let inside = inside.wait_while(|data| data.get() < least).unwrap();
+                inside.add();
+            })
+        });
+        monitor.enter().unwrap().add();
+        waiters
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+        assert_eq!(monitor.try_enter().unwrap().get(), 3);
+    });
+}
+
+/// Two hand a monitor to and fro, as a third one comes. The second time in a row it isn't handed over.
+///
+/// Would catch: a waiter that is told to enter before it can; one behind it whom nobody looks at.
+#[test]
+fn monitor_takes_turns() {
+    model(2, || {
+        let monitor = Arc::new(Monitor::new(Data::default()));
+        let theirs = monitor.clone();
+        let other = spawn(move || {
+            let inside = theirs.enter().unwrap();
+            let inside = inside.wait_while(|data| data.get() != 1).unwrap();
+            inside.add();
+            drop(inside.wait_while(|data| data.get() != 3).unwrap());
+        });
+        let theirs = monitor.clone();
+        let third = spawn(move || drop(theirs.enter().unwrap()));
+        let inside = monitor.enter().unwrap();
+        inside.add();
+        let inside = inside.wait_while(|data| data.get() != 2).unwrap();
+        inside.add();
+        drop(inside);
+        other.join().unwrap();
+        third.join().unwrap();
+        assert!(!monitor.is_locked());
+    });
+}
+
+/// A thread ends inside, while another one comes to wait for a condition.
+///
+/// Would catch: a wait that nobody ends; data that somebody gets at.
+#[test]
+fn monitor_owner_death_races_waiting() {
+    model(3, || {
+        let monitor = Arc::new(Monitor::new(Data::default()));
+        let theirs = monitor.clone();
+        let dying = spawn(move || {
+            let inside = theirs.enter().unwrap();
+            inside.add();
+            mem::forget(inside);
+        });
+        let enters = monitor.enter();
+        let here = enters.and_then(|inside| inside.wait_while(|data| data.get() == 0).map(drop));
+        assert!(matches!(here, Err(AcquireError::OwnerDied { .. })));
+        dying.join().unwrap();
+        assert!(matches!(
+            monitor.enter(),
+            Err(AcquireError::OwnerDied { .. })
+        ));
+        assert!(monitor.is_locked());
+    });
+}
+
+/// A thread leaves when its end was told already, while another one comes, who gives the monitor up in its place.
+///
+/// Would catch: a monitor that is handed over and given up; one who is looked at, and is told by nobody, or too early.
+#[test]
+fn monitor_owner_death_races_a_late_hand_over() {
+    model(2, || {
+        let monitor = Arc::new(Monitor::new(Data::default()));
+        let [waits, leaves] = [monitor.clone(), monitor.clone()];
+        let waiter = spawn(move || {
+            let frame = Data::default();
+            let answer = waits.enter()?.wait_while(|data| {
+                assert_eq!(frame.get(), 0);
+                data.get() == 0
+            });
+            frame.add();
+            answer.map(drop)
+        });
+        let dying = spawn(move || {
+            let inside = leaves.enter().unwrap();
+            inside.add();
+            end_locks();
+            drop(inside);
+        });
+        let here = monitor.enter().map(drop);
+        let there = waiter.join().unwrap();
+        dying.join().unwrap();
+        for answer in [&here, &there] {
+            assert!(matches!(
+                answer,
+                Ok(()) | Err(AcquireError::OwnerDied { .. })
+            ));
+        }
+        let is_left = monitor.enter().map(drop);
+        assert_eq!(is_left.is_ok(), here.is_ok() && there.is_ok());
+        assert_eq!(is_left.is_ok(), !monitor.is_locked());
+    });
+}
+
+/// As above, with a condition that panics. What it has panicked with goes to nobody if the end of who leaves was told meanwhile; it
+/// is dropped by user code, which waits here for the one whose condition it was.
+///
+/// Would catch: user code under the lock of the queue.
+#[test]
+fn monitor_owner_death_races_a_panic() {
+    struct Payload(Arc<Event>);
+    impl Drop for Payload {
+        fn drop(&mut self) {
+            self.0.wait().unwrap();
+        }
+    }
+    model(2, || {
+        let monitor = Arc::new(Monitor::new(Data::default()));
+        let is_told = Arc::new(Event::new());
+        let [waits, leaves] = [monitor.clone(), monitor.clone()];
+        let waiter = spawn(move || {
+            let inside = waits.enter();
+            let answer = panic::catch_unwind(AssertUnwindSafe(|| {
+                inside?.wait_while(|data| {
+                    if data.get() > 0 {
+                        panic::resume_unwind(Box::new(Payload(is_told.clone())));
+                    }
+                    true
+                })
+            }));
+            is_told.set();
+            if let Ok(answer) = answer {
+                assert!(matches!(answer, Err(AcquireError::OwnerDied { .. })));
+            }
+        });
+        let dying = spawn(move || {
+            let inside = leaves.enter().unwrap();
+            inside.add();
+            end_locks();
+            drop(inside);
+        });
+        let here = monitor.enter().map(drop);
+        assert!(matches!(here, Ok(()) | Err(AcquireError::OwnerDied { .. })));
+        waiter.join().unwrap();
+        dying.join().unwrap();
     });
 }

@@ -1,5 +1,6 @@
 //! `sync` among more threads than loom can explore: circles of all kinds, queues of threads and tasks, barriers.
 
+use std::collections::VecDeque;
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -8,7 +9,8 @@ use std::time::Duration;
 
 use hapax::model::{end_locks, pass_time};
 use hapax::sync::{
-    AcquireError, Barrier, Condition, Mutex, RLock, RwLock, Semaphore, TrackedSemaphore, deadlock,
+    AcquireError, Barrier, Condition, Monitor, Mutex, RLock, RwLock, Semaphore, TrackedSemaphore,
+    deadlock,
 };
 use hapax_shuttle_tests::{below, explore};
 use shuttle::thread::{self, JoinHandle};
@@ -233,6 +235,90 @@ fn a_queue_gets_on() {
             .into_iter()
             .for_each(|thread| thread.join().unwrap());
         assert!(!queue.0.is_locked());
+    });
+}
+
+/// Producers and consumers of a bounded buffer in a monitor. Some waits time out, and are begun anew; others come by, who want to
+/// enter only.
+///
+/// Would catch: an item that is lost, or taken twice; a condition that doesn't hold when the wait returns; somebody who sleeps on.
+#[test]
+fn a_buffer_loses_nothing() {
+    const EACH: u32 = 3;
+    struct Buffer {
+        items: VecDeque<u32>,
+        taken: Vec<u32>,
+        inside: Inside,
+    }
+    fn wait(buffer: &Monitor<Buffer>, condition: fn(&Buffer) -> bool, f: impl FnOnce(&mut Buffer)) {
+        let mut inside = buffer.enter().unwrap();
+        if below(2) == 0 {
+            let hour = Duration::from_secs(3600);
+            let (guard, result) = inside.wait_timeout_while(hour, condition).unwrap();
+            assert_eq!(result.timed_out(), condition(&guard));
+            inside = guard;
+        }
+        inside = inside.wait_while(condition).unwrap();
+        assert!(!condition(&inside));
+        inside.inside.enter(1);
+        f(&mut inside);
+    }
+    scenario(30_000, || {
+        let most = 1 + below(2);
+        let is_full: fn(&Buffer) -> bool = match most {
+            1 => |buffer| !buffer.items.is_empty(),
+            _ => |buffer| buffer.items.len() == 2,
+        };
+        let buffer = Arc::new(Monitor::new(Buffer {
+            items: VecDeque::new(),
+            taken: Vec::new(),
+            inside: Inside::default(),
+        }));
+        let producers = (0..2).map(|producer| {
+            let buffer = buffer.clone();
+            spawn(move || {
+                for item in 0..EACH {
+                    wait(&buffer, is_full, |buffer| {
+                        buffer.items.push_back(10 * producer + item);
+                    });
+                }
+            })
+        });
+        let consumers = (0..2).map(|_| {
+            let buffer = buffer.clone();
+            spawn(move || {
+                for _ in 0..EACH {
+                    wait(
+                        &buffer,
+                        |buffer| buffer.items.is_empty(),
+                        |buffer| {
+                            let item = buffer.items.pop_front();
+                            buffer.taken.extend(item);
+                        },
+                    );
+                }
+            })
+        });
+        let mut threads: Vec<_> = producers.chain(consumers).collect();
+        let theirs = buffer.clone();
+        threads.push(spawn(move || {
+            for _ in 0..EACH {
+                let inside = theirs.enter().unwrap();
+                assert!(inside.items.len() <= most);
+                inside.inside.enter(1);
+            }
+        }));
+        thread::yield_now();
+        pass_time();
+        threads
+            .into_iter()
+            .for_each(|thread| thread.join().unwrap());
+        let inside = buffer.try_enter().unwrap();
+        assert!(inside.items.is_empty());
+        for producer in 0..2 {
+            let taken = inside.taken.iter().filter(|&item| item / 10 == producer);
+            assert!(taken.copied().eq(10 * producer..10 * producer + EACH));
+        }
     });
 }
 

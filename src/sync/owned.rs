@@ -8,7 +8,8 @@
 //! 0                | free     | free                                      | who locks
 //! 0                | held     | just locked, or about to be unlocked      | the same thread
 //! 0                | held     | by readers, or by an unowned `Lock`       | their unlock
-//! a thread         | held     | held by it                                | its unlock; its end, to DIED
+//! a thread         | held     | held by it                                | its unlock, or it hands over; its end,
+//!                  |          |                                           | to DIED
 //! LATE | a thread  | held     | held by a thread whose thread-locals are  | its unlock
 //!                  |          | being destroyed                           |
 //! DIED | a thread  | any      | its owner has ended: for ever out of use  | nothing
@@ -19,20 +20,22 @@
 //! - *Lock*: the raw lock, then the owner. If that is there already, it has died: the raw lock is given back, so that
 //!   the next one who waits learns it too.
 //! - *Unlock*: the owner to 0, then the raw lock. Who reads 0 takes the lock for one whose holder is running.
+//! - *Hand over*: the owner to the next one, while the raw lock stays locked. That one sleeps elsewhere, and is told so.
 //! - *Wait*: for `check_after` without more ado, since most waits are over by then. Then the thread asks the graph,
 //!   which registers the wait in the same critical section, or refuses it (see `deadlock`). Then it parks, for good or
 //!   until its time is over. Before it returns it is taken off the graph.
 //! - *The end of an owner*: under the graph's lock, for each registered wait on something that the thread still owns:
 //!   DIED, then the raw unlock. A wait that isn't registered yet finds out when it is to be.
 //!
-//! A guard may be dropped later than its thread's end was told: by a thread-local that is destroyed last. That unlock
-//! and the change to DIED each are a compare-exchange of the owner, and whoever wins gives the raw lock back.
+//! A guard may be dropped later than its thread's end was told: by a thread-local that is destroyed last. That unlock,
+//! handing over, and the change to DIED each are a compare-exchange of the owner: whoever wins gives the raw lock back, or on.
 //!
 //! # Orderings
 //!
 //! The owner is Relaxed throughout. What the lock protects is ordered by the raw lock. What the graph's walks read is
 //! ordered by the graph's lock: a thread that is registered has stored its name in all that it owns before, and can't
-//! take it out before it is taken off. DIED is stored before the raw unlock that lets others see it.
+//! take it out before it is taken off. Who is handed a lock is told with Release and Acquire (see `waiter`). DIED is stored before
+//! the raw unlock that lets others see it.
 
 use super::AcquireError;
 use super::cancel::lock_raw;
@@ -82,7 +85,7 @@ impl<R> Owned<R> {
     /// Whether that thread holds it, which is the calling one.
     #[inline]
     pub(super) fn is_of(&self, me: u64) -> bool {
-        // Only this thread stores its own number, perhaps before its end was told, and perhaps after that.
+        // It is stored by this thread, perhaps before its end was told, and perhaps after that; or while it sleeps.
         self.owner.load(Relaxed) & !LATE == me & !LATE
     }
 

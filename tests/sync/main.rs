@@ -8,6 +8,7 @@ mod condition;
 mod deadlock;
 mod event;
 mod locks;
+mod monitor;
 mod rwlock;
 mod semaphore;
 mod tasks;

@@ -266,7 +266,9 @@ impl Gate {
     ) -> Then {
         let mut state = lock(&self.state);
         let look = state.looking_at.take().expect("this thread looks");
-        let (answer, then) = match (self.lock.dead_owner(), is_to_wait) {
+        // What nobody gets of it, if a condition has panicked, is dropped when nothing is locked: it is user code.
+        let outcome = (self.lock.dead_owner(), is_to_wait);
+        let (answer, then) = match outcome {
             // This thread's end was told. Who has come for the others hasn't touched this one.
             (Some(owner), _) => (Some(Refusal::Died(owner)), Then::LookOn),
             (None, Err(panic)) => (Some(Refusal::Panicked(panic)), Then::LookOn),
