@@ -1,4 +1,5 @@
-//! `sync`: the scenarios of CPython's `lock_tests`, under their own names, then deadlocks, holders that end, and tasks.
+//! `sync`: the scenarios of CPython's `lock_tests`, under their own names, then deadlocks, holders that end,
+//! tasks, and scopes.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -9,6 +10,7 @@ mod deadlock;
 mod event;
 mod locks;
 mod rwlock;
+mod scope;
 mod semaphore;
 mod tasks;
 mod tracked;
