@@ -178,7 +178,8 @@ impl<'scope, T: Send + 'scope> Scope<'scope, '_, T> {
         self.spawn_with(thread::Builder::new(), f);
     }
 
-    /// As [`spawn`](Self::spawn), with a name or another stack.
+    /// As [`spawn`](Self::spawn), with a name or another stack. If the name contains a zero the scope fails as if the child
+    /// had panicked.
     ///
     /// # Examples
     ///
@@ -213,8 +214,12 @@ impl<'scope, T: Send + 'scope> Scope<'scope, '_, T> {
             drop(within);
             family.end(place, answer);
         };
-        if let Err(error) = spawn_scoped(builder, self.threads, child) {
-            self.family.end(place, Ok(Err(error.into())));
+        // `std` panics for a name that contains a zero.
+        let begun = AssertUnwindSafe(|| spawn_scoped(builder, self.threads, child));
+        match panic::catch_unwind(begun) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.family.end(place, Ok(Err(error.into()))),
+            Err(panic) => self.family.end(place, Err(panic)),
         }
     }
 }

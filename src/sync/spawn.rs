@@ -35,7 +35,11 @@ pub fn spawn<T: Send + 'static>(
 ///
 /// # Errors
 ///
-/// If the system can't begin another thread, or the name contains a zero.
+/// If the system can't begin another thread.
+///
+/// # Panics
+///
+/// If the name contains a zero, as [`Builder::spawn`](thread::Builder::spawn) does.
 ///
 /// # Examples
 ///

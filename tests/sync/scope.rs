@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::LazyLock;
+use std::thread::Builder;
 
 use hapax::sync::deadlock::Wanted;
 use hapax::sync::{
@@ -833,6 +834,31 @@ fn a_child_of_a_scope_that_has_failed_is_not_begun() {
         assert_eq!(messages(&error.unwrap_err()), ["enough"]);
         assert!(!began.into_inner());
         assert_eq!(Arc::strong_count(&dropped), 1);
+    });
+}
+
+/// The system has no such stack; a name has no zero in it, for which `std` panics.
+#[test]
+fn a_child_that_cannot_be_begun_is_a_failure() {
+    in_time(|| {
+        let never = Event::new();
+        let cannot = |builder: fn() -> Builder| {
+            let began = AtomicBool::new(false);
+            let error = scope(|scope| {
+                scope.spawn(|| never.wait());
+                scope.spawn_with(builder(), || {
+                    began.store(true, SeqCst);
+                    Ok::<_, Cancelled>(())
+                });
+                never.wait()
+            });
+            assert!(!began.into_inner());
+            error.unwrap_err().into_failures()
+        };
+        let failures = cannot(|| Builder::new().stack_size(1 << 50));
+        assert!(matches!(&failures[..], [Failure::Error(error)] if error.is::<std::io::Error>()));
+        let failures = cannot(|| Builder::new().name("a\0b".to_owned()));
+        assert!(matches!(&failures[..], [Failure::Panicked(_)]));
     });
 }
 
