@@ -6,8 +6,8 @@
 //! cancels the children, and those that are in the circle end by that.
 //!
 //! A child is done when its closure has returned; what the destructors of its thread-locals wait for concerns nobody here. So
-//! it takes the edge to itself off the graph then. It says that it is done before that, and the opener looks whether it is
-//! done after it has drawn the edge: so none is left, whoever comes first.
+//! it says under the lock of the scope that it is done, and takes the edge to itself off the graph; and the opener looks under
+//! that lock whether it is done, and draws the edge. So there is an edge to children only that aren't done.
 //!
 //! Failures are written down under one lock, which says who was first. One cancels the scope only after it is written down:
 //! so those that come of that stand behind it. They are left out of what is told, unless there is nothing else: then it is
@@ -18,7 +18,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use super::cancel::{Token, Within, tokens};
-use super::deadlock::{Registered, Wanted, wait_for_threads};
+use super::deadlock::{Registered, Wanted, begin_wait_for_threads};
 use super::failure::{Failure, ScopeError};
 use crate::finalize::BoxError;
 use crate::table::primitive::{
@@ -336,26 +336,32 @@ impl<T> Family<T> {
         let mut state = lock(&self.state);
         while state.running > 0 {
             // Children may have begun further ones meanwhile.
-            let Some(child) = state.children.get(drawn) else {
+            let Some(child) = state.children.get_mut(drawn) else {
                 state = wait(&self.all_are_done, state);
                 continue;
             };
-            let (place, thread) = (drawn, child.thread);
             drawn += 1;
+            if child.is_done {
+                continue;
+            }
+            let answer = match begin_wait_for_threads(vec![child.thread], Wanted::End) {
+                Ok((edge, complaint)) => {
+                    child.edge = Some(edge);
+                    Ok(complaint)
+                }
+                Err(error) => Err(error),
+            };
             // Without the lock: who listens to reports is the user's.
             drop(state);
-            let edge = wait_for_threads(vec![thread], Wanted::End);
-            let refusal = edge.as_ref().err().cloned();
-            if let Some(error) = refusal {
-                self.fail(Failure::Error(error.into()));
-                // One is enough: all of them end by it.
-                drawn = usize::MAX;
+            match answer {
+                Ok(complaint) => complaint.make(),
+                Err(error) => {
+                    self.fail(Failure::Error(error.into()));
+                    // One is enough: all of them end by it.
+                    drawn = usize::MAX;
+                }
             }
             state = lock(&self.state);
-            let child = &mut state.children[place];
-            if !child.is_done {
-                child.edge = edge.ok();
-            }
         }
     }
 

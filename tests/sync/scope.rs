@@ -6,7 +6,7 @@ use std::fmt;
 use std::sync::LazyLock;
 use std::thread::Builder;
 
-use hapax::sync::deadlock::Wanted;
+use hapax::sync::deadlock::{self, Wanted};
 use hapax::sync::{
     self, BarrierError, Cancelled, Failure, JoinError, Monitor, RwLock, Scope, ScopeError,
     WaitError, check_cancelled, scope, sleep, spawn,
@@ -79,6 +79,24 @@ fn when_cancelled<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     });
     assert_eq!(messages(&end.unwrap_err()), ["enough"]);
     answer.into_inner().unwrap().unwrap()
+}
+
+/// Runs a test in a process of its own, since what it looks at is of the whole process.
+fn alone(test: &str, f: impl FnOnce() + Send + 'static) {
+    const CHILD: &str = "HAPAX_TEST_ALONE";
+    if std::env::var_os(CHILD).is_some() {
+        return in_time(f);
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    assert!(
+        child.status.success(),
+        "{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
 }
 
 // python-safethread's `test_sharedmodule`.
@@ -1091,5 +1109,50 @@ fn one_of_many_children_may_be_stuck() {
         let error = error.unwrap_err();
         assert_eq!(error.failures().len(), 1);
         assert!(is_a_deadlock(error.source().unwrap()));
+    });
+}
+
+/// A child is done when its closure has returned. That its thread-locals wait for what the opener has is no deadlock, while
+/// that one waits for another child.
+#[test]
+fn destructors_of_a_childs_thread_locals_may_wait() {
+    static LOCK: Mutex<()> = Mutex::new(());
+
+    struct Waits(mpsc::Sender<Result<(), AcquireError>>);
+
+    impl Drop for Waits {
+        fn drop(&mut self) {
+            self.0.send(LOCK.lock().map(drop)).unwrap();
+        }
+    }
+
+    thread_local!(static WAITS: RefCell<Option<Waits>> = const { RefCell::new(None) });
+    let test = "scope::destructors_of_a_childs_thread_locals_may_wait";
+    alone(test, || {
+        let (send, answer) = mpsc::channel();
+        let go = Event::new();
+        thread::scope(|threads| {
+            let guard = LOCK.lock().unwrap();
+            let end = scope(|scope| {
+                scope.spawn(move || {
+                    // Before ours, so that it is destroyed when ours is gone: then it isn't late.
+                    drop(Lock::owned().lock().unwrap());
+                    WAITS.with(|waits| *waits.borrow_mut() = Some(Waits(send)));
+                    Ok::<_, Cancelled>(())
+                });
+                scope.spawn(|| go.wait());
+                // The destructor waits, and nobody else: so its thread's closure has returned.
+                until(|| deadlock::registered_waits() == 1);
+                threads.spawn(|| {
+                    // For the opener as well, now that it waits for the other child.
+                    until(|| deadlock::registered_waits() == 2);
+                    go.set();
+                });
+                Ok::<_, Cancelled>(())
+            });
+            end.unwrap();
+            drop(guard);
+            assert_eq!(answer.recv().unwrap(), Ok(()));
+        });
     });
 }

@@ -156,7 +156,7 @@ pub(in crate::sync) unsafe fn wait_for_lock(
 ) -> Result<Registered, AcquireError> {
     // SAFETY: as for the caller: it is taken off the graph with that.
     let held = unsafe { HeldRef::to(held) };
-    register(Awaited::Lock(held), is_timed)
+    register(Awaited::Lock(held), is_timed).map(complain)
 }
 
 /// Registers that the calling thread waits for one of these threads.
@@ -164,17 +164,28 @@ pub(in crate::sync) fn wait_for_threads(
     threads: Vec<u64>,
     wanted: Wanted,
 ) -> Result<Registered, AcquireError> {
+    begin_wait_for_threads(threads, wanted).map(complain)
+}
+
+/// As `wait_for_threads`, for a caller that has a lock and makes the complaint without it.
+pub(in crate::sync) fn begin_wait_for_threads(
+    threads: Vec<u64>,
+    wanted: Wanted,
+) -> Result<(Registered, Complaint), AcquireError> {
     register(Awaited::Threads(threads, wanted), false)
 }
 
-fn register(awaited: Awaited, is_timed: bool) -> Result<Registered, AcquireError> {
+fn register(awaited: Awaited, is_timed: bool) -> Result<(Registered, Complaint), AcquireError> {
     // Not under the lock: a thread's first call takes it.
     let me = me();
     let (wait, complaint) = with_graph(|state| state.begin_wait(me, awaited, is_timed))?;
     let thread = me & !LATE;
-    let registered = Registered { thread, wait };
+    Ok((Registered { thread, wait }, complaint))
+}
+
+fn complain((registered, complaint): (Registered, Complaint)) -> Registered {
     complaint.make();
-    Ok(registered)
+    registered
 }
 
 /// A report for whoever wants to hear of deadlocks that aren't broken, to be made without the lock.
