@@ -3,7 +3,7 @@
 //! The threads are those of `std::thread::scope`, which waits for all of them in any case. Before that the one that has opened
 //! the scope waits here, where that is seen: it has an edge in the wait-for graph to each child that isn't done. Such a wait
 //! can't be refused, since it can't go on without its children. So if it would never end the scope fails instead: that
-//! cancels the children, and those that are in the circle end by that.
+//! cancels the children, and those that are in the circle end by that. If they are cancelled already nothing is said of it.
 //!
 //! A child is done when its closure has returned; what the destructors of its thread-locals wait for concerns nobody here. So
 //! it says under the lock of the scope that it is done, and takes the edge to itself off the graph; and the opener looks under
@@ -351,15 +351,15 @@ impl<T> Family<T> {
                 }
                 Err(error) => Err(error),
             };
+            // If it was cancelled, the child's wait ends by that.
+            if self.tokens.iter().any(|token| token.is_cancelled()) {
+                continue;
+            }
             // Without the lock: who listens to reports is the user's.
             drop(state);
             match answer {
                 Ok(complaint) => complaint.make(),
-                Err(error) => {
-                    self.fail(Failure::Error(error.into()));
-                    // One is enough: all of them end by it.
-                    drawn = usize::MAX;
-                }
+                Err(error) => self.fail(Failure::Error(error.into())),
             }
             state = lock(&self.state);
         }

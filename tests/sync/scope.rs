@@ -395,6 +395,36 @@ fn a_wait_for_a_condition_is_cancelled() {
     });
 }
 
+/// Somebody is notified, and cancelled before it gets the lock. So the notification is for the next one.
+#[test]
+fn a_notification_to_who_is_cancelled_is_passed_on() {
+    in_time(|| {
+        let (waiting, condition) = (Mutex::new(0), Condition::new());
+        let wait = || {
+            let mut waiting = waiting.lock()?;
+            *waiting += 1;
+            condition.wait(waiting).map(drop)
+        };
+        let are_waiting = |number| until(|| *waiting.lock().unwrap() == number);
+        thread::scope(|threads| {
+            let (mut guard, mut second) = (None, None);
+            let end = scope(|scope| {
+                scope.spawn(wait);
+                are_waiting(1);
+                second = Some(threads.spawn(wait));
+                are_waiting(2);
+                // Until the child has ended.
+                guard = Some(waiting.lock().unwrap());
+                assert_eq!(condition.notify_one(guard.as_ref().unwrap()), Ok(1));
+                Err("enough")
+            });
+            assert_eq!(messages(&end.unwrap_err()), ["enough"]);
+            drop(guard);
+            second.unwrap().join().unwrap().unwrap();
+        });
+    });
+}
+
 /// What was notified before it was cancelled, and finds the lock free, has not been cancelled.
 #[test]
 fn a_notification_counts_that_comes_first() {
@@ -489,6 +519,22 @@ fn who_is_cancelled_lets_others_pass() {
     });
 }
 
+#[test]
+fn a_wait_for_tracked_permits_is_cancelled() {
+    in_time(|| {
+        let semaphore = Semaphore::tracked(2);
+        let _one = semaphore.acquire().unwrap();
+        let is_cancelled = Err(AcquireError::Cancelled);
+        let two = || semaphore.acquire_many(2).map(drop);
+        assert_eq!(cancelled(two), [is_cancelled.clone(), is_cancelled.clone()]);
+        let _two = semaphore.acquire().unwrap();
+        let one = || semaphore.try_acquire_for(LONG).map(drop);
+        assert_eq!(cancelled(one), [is_cancelled.clone(), is_cancelled]);
+        drop((_one, _two));
+        assert_eq!(semaphore.available_permits(), 2);
+    });
+}
+
 /// Which breaks it, for the others as well.
 #[test]
 fn a_wait_at_a_barrier_is_cancelled() {
@@ -509,6 +555,55 @@ fn a_wait_at_a_barrier_is_cancelled() {
         assert_eq!(answer, Err(BarrierError::Cancelled));
         assert!(barrier.is_broken());
     });
+}
+
+/// The opener of the scope holds them, so that its wait for the child would be a deadlock if the child weren't cancelled.
+#[test]
+fn a_wait_for_a_lock_is_cancelled() {
+    let mutex = Mutex::new(());
+    let rlock = RLock::new(());
+    let (to_read, to_write) = (RwLock::new(()), RwLock::new(()));
+    let (owned, unowned) = (Lock::owned(), Lock::new());
+    let monitor = Monitor::new(());
+    let waits: [&(dyn Fn() -> Result<(), AcquireError> + Sync); 10] = [
+        &|| mutex.lock().map(drop),
+        &|| mutex.try_lock_for(LONG).map(drop),
+        &|| rlock.lock().map(drop),
+        &|| to_write.read().map(drop),
+        &|| to_write.write().map(drop),
+        &|| to_read.write().map(drop),
+        &|| owned.lock().map(drop),
+        &|| unowned.lock().map(drop),
+        &|| monitor.enter().map(drop),
+        &|| monitor.try_enter_for(LONG).map(drop),
+    ];
+    let guards = (
+        mutex.lock().unwrap(),
+        rlock.lock().unwrap(),
+        to_write.write().unwrap(),
+        to_read.read().unwrap(),
+        owned.lock().unwrap(),
+        unowned.lock().unwrap(),
+        monitor.enter().unwrap(),
+    );
+    for (number, wait) in waits.into_iter().enumerate() {
+        let is_cancelled = Err(AcquireError::Cancelled);
+        assert_eq!(
+            cancelled(wait),
+            [is_cancelled.clone(), is_cancelled.clone()],
+            "{number}"
+        );
+        let late = when_cancelled(|| {
+            // The opener waits for this thread by then, mostly.
+            thread::sleep(SHORT);
+            wait()
+        });
+        assert_eq!(late, is_cancelled, "{number}");
+    }
+    drop(guards);
+    for wait in waits {
+        assert_eq!(wait(), Ok(()));
+    }
 }
 
 /// Also if it is for a condition. It is outside then.
@@ -555,6 +650,26 @@ fn a_join_is_cancelled() {
         send.send(5).unwrap();
         let thread = thread.into_inner().unwrap().unwrap();
         assert_eq!(thread.join().unwrap(), Ok(5));
+    });
+}
+
+/// Of a thread that wants what the opener holds: that one waits for who is cancelled.
+#[test]
+fn who_is_cancelled_joins_nobody() {
+    in_time(|| {
+        let mutex = Arc::new(Mutex::new(()));
+        let guard = mutex.lock().unwrap();
+        let theirs = mutex.clone();
+        let thread = spawn(move || theirs.lock().map(drop)).unwrap();
+        let answer = when_cancelled(|| {
+            thread::sleep(SHORT);
+            thread.join().map_err(|error| match error {
+                JoinError::Cancelled { handle } => handle,
+                error => panic!("{error:?}"),
+            })
+        });
+        drop(guard);
+        assert_eq!(answer.unwrap_err().join().unwrap(), Ok(()));
     });
 }
 
@@ -752,13 +867,14 @@ fn the_innermost_is_cancelled_by_the_outermost() {
 #[test]
 fn the_first_failure_comes_first() {
     in_time(|| {
-        let never = Event::new();
+        let (never, all_are_begun) = (Event::new(), Event::new());
         let (send, order) = mpsc::channel();
         let error = scope(|scope| {
             for number in 0..4 {
-                let (never, send) = (&never, send.clone());
+                let (never, all_are_begun, send) = (&never, &all_are_begun, send.clone());
                 scope.spawn(move || {
                     if number == 2 {
+                        all_are_begun.wait().unwrap();
                         return Err::<(), _>("first".to_owned());
                     }
                     never.wait().unwrap_err();
@@ -766,6 +882,7 @@ fn the_first_failure_comes_first() {
                     Err(format!("then {number}"))
                 });
             }
+            all_are_begun.set();
             never.wait()
         });
         let error = error.unwrap_err();
@@ -789,11 +906,11 @@ fn children_panic() {
         assert_eq!(messages(&error.unwrap_err()), ["a thread has panicked: no"]);
         let error = scope::<(), _, _>(|scope| {
             scope.spawn(|| -> Result<_, &str> {
-                std::panic::resume_unwind(Box::new("so".to_owned()))
-            });
-            scope.spawn(|| -> Result<_, &str> {
                 second.wait().unwrap_err();
                 std::panic::resume_unwind(Box::new(5))
+            });
+            scope.spawn(|| -> Result<_, &str> {
+                std::panic::resume_unwind(Box::new("so".to_owned()))
             });
             Ok::<_, &str>(())
         });
@@ -1109,6 +1226,64 @@ fn one_of_many_children_may_be_stuck() {
         let error = error.unwrap_err();
         assert_eq!(error.failures().len(), 1);
         assert!(is_a_deadlock(error.source().unwrap()));
+    });
+}
+
+/// Nothing is left of waits that were cancelled, nor of those for children.
+#[test]
+fn registrations_end_with_their_waits() {
+    alone("scope::registrations_end_with_their_waits", || {
+        let (mutex, tracked) = (Mutex::new(()), Semaphore::tracked(1));
+        let monitor = Monitor::new(());
+        let (send, receive) = mpsc::channel::<()>();
+        let thread = spawn(move || receive.recv().is_err()).unwrap();
+        let handle = std::sync::Mutex::new(Some(thread));
+        let join = || {
+            let mut handle = handle.lock().unwrap();
+            match handle.take().unwrap().join() {
+                Err(JoinError::Cancelled { handle: thread }) => *handle = Some(thread),
+                other => panic!("{other:?}"),
+            }
+        };
+        let waits: [&(dyn Fn() + Sync); 4] = [
+            &|| assert!(mutex.lock().is_err()),
+            &|| assert!(tracked.acquire().is_err()),
+            &|| assert!(monitor.enter().is_err()),
+            &join,
+        ];
+        let guards = (
+            mutex.lock().unwrap(),
+            tracked.acquire().unwrap(),
+            monitor.enter().unwrap(),
+        );
+        for wait in waits {
+            let end = scope(|scope| {
+                scope.spawn(|| {
+                    wait();
+                    wait();
+                    // Who waits for this thread may be among them.
+                    assert!(deadlock::registered_waits() <= 1);
+                    Ok::<_, &str>(())
+                });
+                until(|| deadlock::registered_waits() == 1);
+                Err("enough")
+            });
+            assert_eq!(messages(&end.unwrap_err()), ["enough"]);
+            assert_eq!(deadlock::registered_waits(), 0);
+        }
+        drop(guards);
+        let end = scope(|scope| {
+            scope.spawn(|| {
+                let inside = monitor.enter()?;
+                inside.wait_while(|()| true).map(drop)
+            });
+            until(|| deadlock::registered_waits() == 1);
+            Err("enough")
+        });
+        assert_eq!(messages(&end.unwrap_err()), ["enough"]);
+        assert_eq!(deadlock::registered_waits(), 0);
+        drop(send);
+        assert!(handle.into_inner().unwrap().unwrap().join().unwrap());
     });
 }
 
