@@ -228,6 +228,7 @@ mod condition;
 pub mod deadlock;
 mod error;
 mod event;
+#[cfg_attr(loom, allow(dead_code, reason = "there are no scopes"))]
 mod failure;
 mod lock;
 mod monitor;
@@ -246,6 +247,8 @@ mod thread;
 mod tracked;
 mod waiter;
 
+#[cfg(loom)]
+pub(crate) use cancel::{Token, Within};
 #[cfg(any(loom, shuttle))]
 pub(crate) use thread::tell_end;
 

@@ -1288,46 +1288,65 @@ fn registrations_end_with_their_waits() {
 }
 
 /// A child is done when its closure has returned. That its thread-locals wait for what the opener has is no deadlock, while
-/// that one waits for another child.
+/// that one waits for another child: neither if the opener comes to that only then, nor if it waits for both before.
 #[test]
 fn destructors_of_a_childs_thread_locals_may_wait() {
     static LOCK: Mutex<()> = Mutex::new(());
 
-    struct Waits(mpsc::Sender<Result<(), AcquireError>>);
+    struct Waits(Arc<Event>, mpsc::Sender<Result<(), AcquireError>>);
 
     impl Drop for Waits {
         fn drop(&mut self) {
-            self.0.send(LOCK.lock().map(drop)).unwrap();
+            self.0.set();
+            self.1.send(LOCK.lock().map(drop)).unwrap();
         }
     }
 
     thread_local!(static WAITS: RefCell<Option<Waits>> = const { RefCell::new(None) });
     let test = "scope::destructors_of_a_childs_thread_locals_may_wait";
     alone(test, || {
-        let (send, answer) = mpsc::channel();
-        let go = Event::new();
-        thread::scope(|threads| {
+        for opener_is_first in [false, true] {
+            let (send, answer) = mpsc::channel();
+            let (end, go) = (Event::new(), Event::new());
+            let begins = Arc::new(Event::new());
+            let theirs = begins.clone();
+            let is_registered = |number| until(|| deadlock::registered_waits() == number);
             let guard = LOCK.lock().unwrap();
-            let end = scope(|scope| {
-                scope.spawn(move || {
-                    // Before ours, so that it is destroyed when ours is gone: then it isn't late.
-                    drop(Lock::owned().lock().unwrap());
-                    WAITS.with(|waits| *waits.borrow_mut() = Some(Waits(send)));
+            thread::scope(|threads| {
+                let results = scope(|scope| {
+                    scope.spawn(|| {
+                        // Before ours, so that it is destroyed when ours is gone: then it isn't late.
+                        drop(Lock::owned().lock().unwrap());
+                        WAITS.with(|waits| *waits.borrow_mut() = Some(Waits(theirs, send)));
+                        end.wait()
+                    });
+                    scope.spawn(|| go.wait());
+                    if opener_is_first {
+                        threads.spawn(|| {
+                            is_registered(2);
+                            end.set();
+                            begins.wait().unwrap();
+                            // For long enough to be refused.
+                            thread::sleep(SHORT);
+                            is_registered(2);
+                            go.set();
+                        });
+                    } else {
+                        end.set();
+                        is_registered(1);
+                        threads.spawn(|| {
+                            // For the opener as well, now that it waits for the other child.
+                            is_registered(2);
+                            go.set();
+                        });
+                    }
                     Ok::<_, Cancelled>(())
                 });
-                scope.spawn(|| go.wait());
-                // The destructor waits, and nobody else: so its thread's closure has returned.
-                until(|| deadlock::registered_waits() == 1);
-                threads.spawn(|| {
-                    // For the opener as well, now that it waits for the other child.
-                    until(|| deadlock::registered_waits() == 2);
-                    go.set();
-                });
-                Ok::<_, Cancelled>(())
+                results.unwrap();
             });
-            end.unwrap();
             drop(guard);
-            assert_eq!(answer.recv().unwrap(), Ok(()));
-        });
+            assert_eq!(answer.recv(), Ok(Ok(())));
+            is_registered(0);
+        }
     });
 }
