@@ -358,6 +358,27 @@ pub mod model {
         crate::sync::tell_end();
     }
 
+    /// In the place of a scope, of which loom has none: what cancels threads that are within it.
+    #[cfg(all(feature = "sync", loom))]
+    #[derive(Clone, Default)]
+    #[allow(missing_debug_implementations, reason = "nobody prints it")]
+    pub struct Cancellation(std::sync::Arc<crate::sync::Token>);
+
+    #[cfg(all(feature = "sync", loom))]
+    impl Cancellation {
+        pub fn cancel(&self) {
+            self.0.cancel();
+        }
+
+        /// Runs `f` as a child of the scope.
+        pub fn with<R>(&self, f: impl FnOnce() -> R) -> R {
+            let within = crate::sync::Within::new(vec![self.0.clone()]);
+            let result = f();
+            drop(within);
+            result
+        }
+    }
+
     /// Does what thread exit does. To be called at the end of each thread of a model.
     #[cfg(loom)]
     pub fn end_thread() {

@@ -366,6 +366,8 @@ mod thread;
 mod tracked;
 mod waiter;
 
+#[cfg(loom)]
+pub(crate) use cancel::{Token, Within};
 #[cfg(any(loom, shuttle))]
 pub(crate) use thread::tell_end;
 

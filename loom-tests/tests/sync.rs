@@ -8,10 +8,10 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hapax::model::{end_locks, pass_time};
+use hapax::model::{Cancellation, end_locks, pass_time};
 use hapax::sync::{
     AcquireError, Barrier, BarrierError, Condition, Event, Lock, Monitor, Mutex, RLock,
-    ReleaseError, RwLock, Semaphore, deadlock,
+    ReleaseError, RwLock, Semaphore, WaitError, deadlock, sleep,
 };
 use hapax_loom_tests::{block_on, model as explore, poll_once};
 use loom::cell::UnsafeCell;
@@ -505,7 +505,7 @@ fn setting_races_waiting() {
         let event = Arc::new((Event::new(), Data::default()));
         let theirs = event.clone();
         let other = spawn(move || {
-            theirs.0.wait();
+            theirs.0.wait().unwrap();
             theirs.1.get()
         });
         event.1.add();
@@ -895,5 +895,123 @@ fn monitor_owner_death_races_a_panic() {
         assert!(matches!(here, Ok(()) | Err(AcquireError::OwnerDied { .. })));
         waiter.join().unwrap();
         dying.join().unwrap();
+    });
+}
+
+// Cancellation.
+
+/// A thread goes to sleep while it is cancelled.
+///
+/// Would catch: one that sleeps on, having looked too early; what came before isn't seen.
+#[test]
+fn cancelling_races_sleeping() {
+    model(3, || {
+        let shared = Arc::new((Cancellation::default(), Data::default()));
+        let theirs = shared.clone();
+        let sleeper = spawn(move || {
+            theirs.0.with(|| sleep(LONG).unwrap_err());
+            theirs.1.get()
+        });
+        shared.1.add();
+        shared.0.cancel();
+        assert_eq!(sleeper.join().unwrap(), 1);
+    });
+}
+
+/// A thread is cancelled while it is granted a permit.
+///
+/// Would catch: a permit that nobody has any more, or two; a thread that sleeps on.
+#[test]
+fn cancelling_races_grant() {
+    model(3, || {
+        let shared = Arc::new((Semaphore::new(0), Cancellation::default()));
+        let [theirs, others] = [shared.clone(), shared.clone()];
+        let waiter = spawn(move || {
+            let wait = || theirs.0.acquire().map(|permit| permit.forget());
+            theirs.1.with(wait)
+        });
+        let canceller = spawn(move || others.1.cancel());
+        shared.0.add_permits(1).unwrap();
+        canceller.join().unwrap();
+        let left = match waiter.join().unwrap() {
+            Ok(()) => 0,
+            Err(error) => {
+                assert_eq!(error, AcquireError::Cancelled);
+                1
+            }
+        };
+        assert_eq!(shared.0.available_permits(), left);
+    });
+}
+
+/// A thread that waits, perhaps in front of a task, is cancelled while it is notified.
+///
+/// Would catch: a notification that isn't passed on; a guard without its lock.
+#[test]
+fn cancelling_races_notifying() {
+    model(3, || {
+        let shared = Arc::new((Mutex::new(0), Condition::new(), Cancellation::default()));
+        let theirs = shared.clone();
+        let first = spawn(move || {
+            theirs.2.with(|| {
+                let guard = theirs.0.lock()?;
+                let mut turns = theirs.1.wait_while(guard, |turns| **turns == 0)?;
+                *turns -= 1;
+                Ok::<_, WaitError>(())
+            })
+        });
+        let theirs = shared.clone();
+        let mut second = Box::pin(async move {
+            loop {
+                let mut turns = theirs.0.lock().unwrap();
+                if *turns > 0 {
+                    *turns -= 1;
+                    return;
+                }
+                let notified = theirs.1.notified(turns).unwrap();
+                notified.await;
+            }
+        });
+        assert!(poll_once(&mut second).is_pending());
+        let add = || {
+            let mut turns = shared.0.lock().unwrap();
+            *turns += 1;
+            shared.1.notify_one(&turns).unwrap();
+            turns
+        };
+        let guard = add();
+        shared.2.cancel();
+        drop(guard);
+        if first.join().unwrap().is_ok() {
+            drop(add());
+        }
+        block_on(second);
+        assert_eq!(*shared.0.lock().unwrap(), 0);
+    });
+}
+
+/// Somebody inside a monitor waits for a condition, and is cancelled while it comes about.
+///
+/// Would catch: a monitor that is handed to who has left, and stays locked; a condition that is called when it is gone.
+#[test]
+fn cancelling_races_a_condition() {
+    model(3, || {
+        let shared = Arc::new((Monitor::new(false), Cancellation::default()));
+        let theirs = shared.clone();
+        let waiter = spawn(move || {
+            theirs.1.with(|| {
+                let guard = theirs.0.enter()?;
+                guard
+                    .wait_while(|is_so| !*is_so)
+                    .map(|is_so| assert!(*is_so))
+            })
+        });
+        let theirs = shared.clone();
+        let canceller = spawn(move || theirs.1.cancel());
+        *shared.0.enter().unwrap() = true;
+        canceller.join().unwrap();
+        let answer = waiter.join().unwrap();
+        assert!(matches!(answer, Ok(()) | Err(AcquireError::Cancelled)));
+        assert!(!shared.0.is_locked());
     });
 }

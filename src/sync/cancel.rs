@@ -17,6 +17,7 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::AcquireError;
 use super::patience::Patience;
 use super::primitive::Raw;
 use super::waiter::{Answer, Unpark, Waiter};
@@ -101,7 +102,7 @@ pub(super) enum NoAnswer {
 }
 
 #[derive(Default)]
-pub(super) struct Token {
+pub(crate) struct Token {
     /// Set under the lock, once.
     is_cancelled: AtomicBool,
     sleepers: Mutex<Vec<Arc<dyn Unpark>>>,
@@ -113,7 +114,7 @@ impl Token {
         self.is_cancelled.load(Ordering::Acquire)
     }
 
-    pub(super) fn cancel(&self) {
+    pub(crate) fn cancel(&self) {
         let mut sleepers = lock(&self.sleepers);
         // Release: pairs with the Acquire in `is_cancelled`.
         self.is_cancelled.store(true, Ordering::Release);
@@ -137,10 +138,10 @@ pub(super) fn tokens() -> Vec<Arc<Token>> {
 }
 
 /// The calling thread has further tokens as long as this is there. The last one that was made goes first.
-pub(super) struct Within(usize);
+pub(crate) struct Within(usize);
 
 impl Within {
-    pub(super) fn new(tokens: Vec<Arc<Token>>) -> Self {
+    pub(crate) fn new(tokens: Vec<Arc<Token>>) -> Self {
         let number = tokens.len();
         let known = TOKENS.try_with(|known| known.borrow_mut().extend(tokens));
         Self(known.map_or(0, |()| number))
@@ -210,9 +211,18 @@ pub(super) fn can_be_cancelled() -> bool {
     with_tokens(|tokens| !tokens.is_empty())
 }
 
+/// Why a wait was refused. Who is cancelled would not have waited for good, so that would have been no deadlock.
+pub(super) fn refusal(error: AcquireError) -> AcquireError {
+    match error {
+        AcquireError::Deadlock(_) if check_cancelled().is_err() => AcquireError::Cancelled,
+        error => error,
+    }
+}
+
 /// Waits for a raw lock, at most until a moment, and until the thread is cancelled.
 pub(super) fn lock_raw(raw: &impl Raw, until: Option<Instant>) -> Result<(), NoAnswer> {
-    const FIRST: Duration = Duration::from_millis(10);
+    /// Under a checker time stands still: there each look is a step.
+    const FIRST: Duration = Duration::from_millis(if cfg!(any(loom, shuttle)) { 0 } else { 10 });
     const LONGEST: Duration = Duration::from_secs(1);
     if !can_be_cancelled() {
         return raw.lock(until).then_some(()).ok_or(NoAnswer::TimedOut);
@@ -230,6 +240,8 @@ pub(super) fn lock_raw(raw: &impl Raw, until: Option<Instant>) -> Result<(), NoA
         if until == Some(look) {
             return Err(NoAnswer::TimedOut);
         }
+        #[cfg(any(loom, shuttle))]
+        crate::table::primitive::thread::yield_now();
         time = (time * 2).min(LONGEST);
     }
 }

@@ -23,9 +23,11 @@ use super::{AcquireError, ThreadKey};
 use crate::table::primitive::{AtomicU64, Mutex, Ordering::Relaxed, global, lock};
 
 pub(super) use graph::{
-    Awaited, Held, State, begin_thread, died, end_child, end_thread, owner_died, wait_for_child,
-    wait_for_lock, wait_for_oneself, wait_for_threads, with_graph,
+    Awaited, Held, State, begin_thread, died, end_thread, owner_died, wait_for_lock,
+    wait_for_oneself, wait_for_threads, with_graph,
 };
+#[cfg(not(loom))]
+pub(super) use graph::{Registered, begin_wait_for_threads};
 pub(super) use pool::{NOBODY, Share, Wish};
 pub use report::{DeadlockReport, Step, Wanted};
 

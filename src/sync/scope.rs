@@ -3,13 +3,13 @@
 //! The threads are those of `std::thread::scope`, which waits for all of them in any case. Before that the one that has opened
 //! the scope waits here, where that is seen: it has an edge in the wait-for graph to each child that isn't done. Such a wait
 //! can't be refused, since it can't go on without its children. So if it would never end the scope fails instead: that
-//! cancels the children, and those that are in the circle end by that.
+//! cancels the children, and those that are in the circle end by that. If they are cancelled already nothing is said of it.
 //!
-//! A child is done when its closure has returned, with its result and all that it has taken with it; what the destructors of
-//! its thread-locals wait for concerns nobody here. So it says that it is done and takes the edge to itself off in one step,
-//! under the lock of the graph, and under that the opener draws an edge only to who isn't done. Children may begin further
-//! ones while the opener waits: they wake it, to draw an edge to those. Whoever comes last, it or their own waits, sees the
-//! others.
+//! A child is done when its closure has returned, with all that it has taken with it; what the destructors of its
+//! thread-locals wait for concerns nobody here. So it says under the lock of the scope that it is done, and takes the edge to
+//! itself off the graph; and the opener looks under that lock whether it is done, and draws the edge. So there is an edge to
+//! children only that aren't done. Children may begin further ones while the opener waits: that wakes it, to draw an edge to
+//! those. Whoever comes last, it or their own waits, sees the others.
 //!
 //! Failures are written down under one lock, which says who was first. One cancels the scope only after it is written down:
 //! so those that come of that stand behind it. They are left out of what is told, unless there is nothing else: then an
@@ -20,12 +20,11 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use super::cancel::{Token, Within, tokens};
-use super::deadlock::{end_child, wait_for_child};
+use super::deadlock::{Registered, Wanted, begin_wait_for_threads};
 use super::failure::{Failure, ScopeError};
-use super::thread::{LATE, me};
 use crate::finalize::BoxError;
 use crate::table::primitive::{
-    AtomicBool, Condvar, Mutex, become_thread, lock, new_thread_number, spawn_scoped, thread, wait,
+    Condvar, Mutex, become_thread, lock, new_thread_number, spawn_scoped, thread, wait,
 };
 
 /// Runs threads that may borrow, and waits for all of them: python-safethread's `branch`.
@@ -181,7 +180,8 @@ impl<'scope, T: Send + 'scope> Scope<'scope, '_, T> {
         self.spawn_with(thread::Builder::new(), f);
     }
 
-    /// As [`spawn`](Self::spawn), with a name or another stack.
+    /// As [`spawn`](Self::spawn), with a name or another stack. If the name contains a zero the scope fails as if the child
+    /// had panicked.
     ///
     /// # Examples
     ///
@@ -216,8 +216,12 @@ impl<'scope, T: Send + 'scope> Scope<'scope, '_, T> {
             drop(within);
             family.end(place, answer);
         };
-        if let Err(error) = spawn_scoped(builder, self.threads, child) {
-            self.family.end(place, Ok(Err(error.into())));
+        // `std` panics for a name that contains a zero.
+        let begun = AssertUnwindSafe(|| spawn_scoped(builder, self.threads, child));
+        match panic::catch_unwind(begun) {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => self.family.end(place, Ok(Err(error.into()))),
+            Err(panic) => self.family.end(place, Err(panic)),
         }
     }
 }
@@ -244,8 +248,6 @@ struct Family<T> {
     token: Arc<Token>,
     /// Those of the children: of the scope, and of those that it is in.
     tokens: Vec<Arc<Token>>,
-    /// The thread that has opened it.
-    opener: u64,
     state: Mutex<State<T>>,
     /// There is another child, or none that isn't done.
     changed: Condvar,
@@ -260,8 +262,9 @@ struct State<T> {
 
 struct Child<T> {
     thread: u64,
-    /// Changed and asked under the lock of the graph.
-    is_done: Arc<AtomicBool>,
+    /// Of the opener to the child, if it is drawn.
+    edge: Option<Registered>,
+    is_done: bool,
     result: Option<T>,
 }
 
@@ -273,7 +276,6 @@ impl<T> Family<T> {
         Self {
             token,
             tokens,
-            opener: me() & !LATE,
             state: Mutex::new(State {
                 children: Vec::new(),
                 running: 0,
@@ -292,11 +294,13 @@ impl<T> Family<T> {
         state.running += 1;
         state.children.push(Child {
             thread,
-            is_done: Arc::default(),
+            edge: None,
+            is_done: false,
             result: None,
         });
         let place = state.children.len() - 1;
         drop(state);
+        // If the opener waits already it is to draw an edge to this one, too.
         self.changed.notify_all();
         Some(place)
     }
@@ -317,11 +321,15 @@ impl<T> Family<T> {
         let mut state = lock(&self.state);
         let child = &mut state.children[place];
         child.result = result;
+        child.is_done = true;
         // Before the opener can go on.
-        end_child(self.opener, child.thread, &child.is_done);
+        drop(child.edge.take());
         state.running -= 1;
+        let is_last = state.running == 0;
         drop(state);
-        self.changed.notify_all();
+        if is_last {
+            self.changed.notify_all();
+        }
     }
 
     fn fail(&self, failure: Failure) {
@@ -331,25 +339,34 @@ impl<T> Family<T> {
 
     /// Waits until all children are done.
     fn wait(&self) {
-        let mut edges = Vec::new();
-        let mut seen = 0;
+        let mut drawn = 0;
         let mut state = lock(&self.state);
         while state.running > 0 {
-            let Some(child) = state.children.get(seen) else {
+            // Children may have begun further ones meanwhile.
+            let Some(child) = state.children.get_mut(drawn) else {
                 state = wait(&self.changed, state);
                 continue;
             };
-            let (thread, is_done) = (child.thread, child.is_done.clone());
-            seen += 1;
+            drawn += 1;
+            if child.is_done {
+                continue;
+            }
+            let answer = match begin_wait_for_threads(vec![child.thread], Wanted::End) {
+                Ok((edge, complaint)) => {
+                    child.edge = Some(edge);
+                    Ok(complaint)
+                }
+                Err(error) => Err(error),
+            };
+            // If it was cancelled, the child's wait ends by that.
+            if self.tokens.iter().any(|token| token.is_cancelled()) {
+                continue;
+            }
             // Without the lock: who listens to reports is the user's.
             drop(state);
-            match wait_for_child(thread, &is_done) {
-                Ok(edge) => edges.extend(edge),
-                Err(error) => {
-                    self.fail(Failure::Error(error.into()));
-                    // One is enough: all of them end by it.
-                    seen = usize::MAX;
-                }
+            match answer {
+                Ok(complaint) => complaint.make(),
+                Err(error) => self.fail(Failure::Error(error.into())),
             }
             state = lock(&self.state);
         }

@@ -7,8 +7,9 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
+use super::cancel::refusal;
 use super::deadlock::{DeadlockReport, Wanted, wait_for_threads};
-use super::{AcquireError, Cancelled, Event, ThreadKey};
+use super::{AcquireError, Cancelled, Event, ThreadKey, check_cancelled};
 use crate::table::primitive::{become_thread, new_thread_number};
 
 /// Begins a thread, as [`std::thread::spawn`] does. Waits for its end take part in what is looked at for deadlocks.
@@ -35,7 +36,11 @@ pub fn spawn<T: Send + 'static>(
 ///
 /// # Errors
 ///
-/// If the system can't begin another thread, or the name contains a zero.
+/// If the system can't begin another thread.
+///
+/// # Panics
+///
+/// If the name contains a zero, as [`Builder::spawn`](thread::Builder::spawn) does.
 ///
 /// # Examples
 ///
@@ -120,13 +125,18 @@ impl<T> JoinHandle<T> {
     /// # Ok::<_, std::io::Error>(())
     /// ```
     pub fn join(self) -> Result<T, JoinError<T>> {
+        // Not to be reported as part of a circle, which would end by that.
+        if !self.is_done.is_set() && check_cancelled().is_err() {
+            return Err(JoinError::Cancelled { handle: self });
+        }
         // Also if it is finished: its thread-locals may have destructors that wait.
-        let registered = match wait_for_threads(vec![self.number], Wanted::End) {
+        let registered = match wait_for_threads(vec![self.number], Wanted::End).map_err(refusal) {
             Ok(registered) => registered,
             Err(AcquireError::Deadlock(report)) => {
                 let handle = self;
                 return Err(JoinError::Deadlock { report, handle });
             }
+            Err(AcquireError::Cancelled) => return Err(JoinError::Cancelled { handle: self }),
             Err(_) => unreachable!("a wait for threads is refused for nothing else"),
         };
         if self.is_done.wait().is_err() {

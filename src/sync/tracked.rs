@@ -11,7 +11,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::AcquireError;
-use super::cancel::NoAnswer;
+use super::cancel::{NoAnswer, refusal};
 use super::deadlock::{Awaited, NOBODY, Share, State, Wish, with_graph};
 use super::patience::Patience;
 use super::semaphore::Semaphore;
@@ -348,7 +348,7 @@ impl Place<'_> {
         }
         // A wait with a time limit is part of no circle. Those who end find it in the queue.
         if end.is_none() {
-            self.register(me)?;
+            self.register(me).map_err(refusal)?;
         }
         Ok(self.waiter.sleep(end))
     }

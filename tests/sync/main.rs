@@ -1,4 +1,5 @@
-//! `sync`: the scenarios of CPython's `lock_tests`, under their own names, then deadlocks, holders that end, and tasks.
+//! `sync`: the scenarios of CPython's `lock_tests`, under their own names, then deadlocks, holders that end,
+//! tasks, and scopes.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,6 +11,7 @@ mod event;
 mod locks;
 mod monitor;
 mod rwlock;
+mod scope;
 mod semaphore;
 mod tasks;
 mod tracked;

@@ -43,7 +43,7 @@ use super::{DeadlockReport, Listener, Policy, Step, Wanted, circle, policy};
 use crate::sync::thread::{LATE, me};
 use crate::sync::waiter::wake_all;
 use crate::sync::{AcquireError, ThreadKey};
-use crate::table::primitive::{AtomicBool, Mutex, Ordering::Relaxed, global, lock};
+use crate::table::primitive::{Mutex, global, lock};
 
 /// A lock that knows its owner.
 pub(in crate::sync) trait Held {
@@ -156,7 +156,7 @@ pub(in crate::sync) unsafe fn wait_for_lock(
 ) -> Result<Registered, AcquireError> {
     // SAFETY: as for the caller: it is taken off the graph with that.
     let held = unsafe { HeldRef::to(held) };
-    register(Awaited::Lock(held), is_timed)
+    register(Awaited::Lock(held), is_timed).map(complain)
 }
 
 /// Registers that the calling thread waits for one of these threads.
@@ -164,57 +164,28 @@ pub(in crate::sync) fn wait_for_threads(
     threads: Vec<u64>,
     wanted: Wanted,
 ) -> Result<Registered, AcquireError> {
+    begin_wait_for_threads(threads, wanted).map(complain)
+}
+
+/// As `wait_for_threads`, for a caller that has a lock and makes the complaint without it.
+pub(in crate::sync) fn begin_wait_for_threads(
+    threads: Vec<u64>,
+    wanted: Wanted,
+) -> Result<(Registered, Complaint), AcquireError> {
     register(Awaited::Threads(threads, wanted), false)
 }
 
-/// Registers that the calling thread waits for a child, unless that is done.
-pub(in crate::sync) fn wait_for_child(
-    child: u64,
-    is_done: &AtomicBool,
-) -> Result<Option<Registered>, AcquireError> {
-    register_if(Awaited::Threads(vec![child], Wanted::End), false, || {
-        // Relaxed: under the lock.
-        !is_done.load(Relaxed)
-    })
-}
-
-/// A child is done: whoever waits for it doesn't any more.
-pub(in crate::sync) fn end_child(waiter: u64, child: u64, is_done: &AtomicBool) {
-    with_graph(|state| {
-        // Relaxed: under the lock.
-        is_done.store(true, Relaxed);
-        state.end_wait(
-            waiter,
-            |wait| matches!(&wait.awaited, Awaited::Threads(threads, _) if threads[..] == [child]),
-        );
-    });
-}
-
-fn register(awaited: Awaited, is_timed: bool) -> Result<Registered, AcquireError> {
-    let registered = register_if(awaited, is_timed, || true)?;
-    Ok(registered.expect("it was wanted"))
-}
-
-/// Registers a wait if it is wanted, which is asked under the lock.
-fn register_if(
-    awaited: Awaited,
-    is_timed: bool,
-    is_wanted: impl FnOnce() -> bool,
-) -> Result<Option<Registered>, AcquireError> {
+fn register(awaited: Awaited, is_timed: bool) -> Result<(Registered, Complaint), AcquireError> {
     // Not under the lock: a thread's first call takes it.
     let me = me();
-    let begun = with_graph(|state| {
-        is_wanted()
-            .then(|| state.begin_wait(me, awaited, is_timed))
-            .transpose()
-    })?;
-    let Some((wait, complaint)) = begun else {
-        return Ok(None);
-    };
+    let (wait, complaint) = with_graph(|state| state.begin_wait(me, awaited, is_timed))?;
     let thread = me & !LATE;
-    let registered = Registered { thread, wait };
+    Ok((Registered { thread, wait }, complaint))
+}
+
+fn complain((registered, complaint): (Registered, Complaint)) -> Registered {
     complaint.make();
-    Ok(Some(registered))
+    registered
 }
 
 /// A report for whoever wants to hear of deadlocks that aren't broken, to be made without the lock.
