@@ -1258,3 +1258,24 @@ fn handles_are_send_and_sync() {
     sent::<Finalized<Unsync>>();
     sent::<Deferred<std::cell::Cell<u32>>>();
 }
+
+/// At compile time: values cross a panic, as their contents do.
+#[test]
+fn values_cross_panics() {
+    use std::panic::{RefUnwindSafe, UnwindSafe};
+
+    struct Plain;
+    impl Finalize for Plain {
+        type Core = String;
+
+        fn finalize(_: String) -> Result<(), BoxError> {
+            Ok(())
+        }
+    }
+
+    fn crosses<T: UnwindSafe + RefUnwindSafe>(_: T) {}
+    let finalizer = new();
+    crosses(Finalized::new_in(&finalizer, Plain, String::new()));
+    crosses(Deferred::new_in(&finalizer, String::new()));
+    crosses(finalizer);
+}

@@ -7,6 +7,7 @@ use std::fmt;
 use std::hash::{Hash, Hasher};
 use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::ptr;
 
 use super::error::Refused;
@@ -150,6 +151,10 @@ pub struct Finalized<T: Finalize> {
 unsafe impl<T: Finalize + Send> Send for Finalized<T> {}
 // SAFETY: a shared value leads to a shared body and a shared core.
 unsafe impl<T: Finalize + Sync> Sync for Finalized<T> where T::Core: Sync {}
+
+// A panic leaves nothing half done but, perhaps, the body and the core.
+impl<T: Finalize + UnwindSafe> UnwindSafe for Finalized<T> where T::Core: UnwindSafe {}
+impl<T: Finalize + RefUnwindSafe> RefUnwindSafe for Finalized<T> where T::Core: RefUnwindSafe {}
 
 impl<T: Finalize> Finalized<T> {
     /// A value of the [global](Finalizer::global) finalizer.

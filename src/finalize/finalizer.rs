@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::io;
+use std::panic::{RefUnwindSafe, UnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -367,6 +368,10 @@ impl Finalizer {
         Ok(self.live())
     }
 }
+
+// A panic leaves nothing of it half done.
+impl UnwindSafe for Finalizer {}
+impl RefUnwindSafe for Finalizer {}
 
 impl fmt::Debug for Finalizer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
