@@ -15,6 +15,7 @@ declare -A cfgs=(
 export RUST_BACKTRACE=0 CARGO_PROFILE_RELEASE_DEBUG=false
 # Kept between runs, so that only what a patch touches is built.
 target=${CARGO_TARGET_DIR:-$PWD/target/seeds}
+mkdir -p "$target"
 copy=$(mktemp -d)
 trap 'rm -rf "$copy"' EXIT
 tar -c --exclude=target --exclude=.git . | tar -x -C "$copy"
