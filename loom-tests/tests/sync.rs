@@ -505,7 +505,7 @@ fn setting_races_waiting() {
         let event = Arc::new((Event::new(), Data::default()));
         let theirs = event.clone();
         let other = spawn(move || {
-            theirs.0.wait();
+            theirs.0.wait().unwrap();
             theirs.1.get()
         });
         event.1.add();
@@ -771,7 +771,7 @@ fn monitor_forgets_nobody() {
 
 /// Two hand a monitor to and fro, as a third one comes. The second time in a row it isn't handed over.
 ///
-/// Would catch: a waiter that is told to enter before it can; one behind it whom nobody looks at.
+/// Would catch: somebody whom the one that begins to wait looks past; one who is told to enter, and sleeps on.
 #[test]
 fn monitor_takes_turns() {
     model(2, || {
@@ -859,8 +859,8 @@ fn monitor_owner_death_races_a_late_hand_over() {
     });
 }
 
-/// As above, with a condition that panics. What it has panicked with goes to nobody if the end of who leaves was told meanwhile; it
-/// is dropped by user code, which waits here for the one whose condition it was.
+/// As above, with a condition that panics. What it has panicked with goes to nobody if the end of who leaves was told
+/// meanwhile; it is dropped by user code, which waits here for the one whose condition it was.
 ///
 /// Would catch: user code under the lock of the queue.
 #[test]
