@@ -648,18 +648,19 @@ fn a_hundred_who_wait_for_different_things_are_served() {
     });
 }
 
-/// Two threads hand a monitor to each other. A third one gets in all the same.
+/// Two threads hand a monitor to each other all the time. A third one gets in all the same.
 #[test]
 fn handing_to_and_fro_starves_nobody() {
     in_time(|| {
-        let monitor = Monitor::new((0, false));
+        let (monitor, turns) = (Monitor::new((0, false)), AtomicUsize::new(0));
         thread::scope(|scope| {
             for own in 0..2 {
-                let monitor = &monitor;
+                let (monitor, turns) = (&monitor, &turns);
                 scope.spawn(move || {
                     let mut inside = monitor.enter().unwrap();
                     while !inside.1 {
                         inside.0 = 1 - own;
+                        turns.fetch_add(1, SeqCst);
                         inside = inside
                             .wait_while(|(next, is_over)| *next != own && !is_over)
                             .unwrap();
@@ -667,6 +668,8 @@ fn handing_to_and_fro_starves_nobody() {
                 });
             }
             for _ in 0..scaled(20, 2) {
+                let before = turns.load(SeqCst);
+                until(|| turns.load(SeqCst) > before + 2);
                 drop(monitor.enter().unwrap());
             }
             monitor.enter().unwrap().1 = true;
