@@ -361,10 +361,10 @@ impl<T: ?Sized> MonitorGuard<'_, T> {
     /// Waits as long as `condition` is true: safethread's `wait(condition)`, negated. The monitor is left meanwhile. When this
     /// returns the condition is false, and nobody was inside since it was found so.
     ///
-    /// `condition` is called at first on this thread, and then by others when they leave the monitor, each time inside and
-    /// with no other lock held; also several times without a change of the data. It may borrow what this thread has, but
-    /// should be quick: others wait for it, this thread too if it gives up. It should depend on the data alone: nobody
-    /// looks again when something else changes.
+    /// `condition` is called at first on this thread, and then by others when they leave the monitor, each time inside; also
+    /// several times without a change of the data. It may borrow what this thread has, but should be quick: others wait for
+    /// it, this thread too if it gives up. What it locks may be held by whoever calls it, and then it is refused. It should
+    /// depend on the data alone, and leave it as it is: nobody looks again when something else changes.
     ///
     /// # Errors
     ///

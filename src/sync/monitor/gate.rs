@@ -6,11 +6,11 @@
 //! for deadlocks. A thread that is inside may *wait*: it goes into the queue, with its condition, and then leaves. Nobody gets
 //! into the queue who isn't inside.
 //!
-//! *Who leaves* looks at the conditions in the queue, those that have waited for longest first, and calls each with no lock
-//! held but the monitor itself. The first one that has come about gets the monitor from it: its name is written into the
-//! owner word, and the raw lock stays locked. So nobody is inside between the look and the waiter, for whom the
-//! condition is as it was seen. If none has come about the lock is given back. Those who enter meanwhile can change nothing,
-//! nor queue up, before it is: so nothing that happens inside is missed.
+//! *Who leaves* looks at the conditions in the queue, those that have waited for longest first, and calls each with no
+//! lock of ours held but the monitor itself. The first one that has come about gets the monitor from it: its name is
+//! written into the owner word, and the raw lock stays locked. So nobody is inside between the look and the waiter, for
+//! whom the condition is as it was seen. If none has come about the lock is given back. Those who enter meanwhile can change
+//! nothing, nor queue up, before it is: so nothing that happens inside is missed.
 //!
 //! # The conditions
 //!
