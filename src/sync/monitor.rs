@@ -361,11 +361,11 @@ impl<T: ?Sized> MonitorGuard<'_, T> {
     /// Waits as long as `condition` is true: safethread's `wait(condition)`, negated. The monitor is left meanwhile. When this
     /// returns the condition is false, and nobody was inside since it was found so.
     ///
-    /// `condition` is called at first on this thread, and then by others when they leave the monitor, each time inside and
-    /// with no other lock of this crate's held; also several times without a change of the data. It may borrow what this
-    /// thread has. It should depend on the data alone, since nobody looks again when something else changes, and change
-    /// nothing. It should be quick, and must not wait: others wait for it, this thread too if it gives up, and nobody would
-    /// see a deadlock.
+    /// `condition` is called at first on this thread, and then by others when they leave the monitor, each time inside; also
+    /// several times without a change of the data. It may borrow what this thread has. It should depend on the data alone, and
+    /// leave it as it is: nobody looks again when something else changes. It should be quick, and must not wait: others wait
+    /// for it, this thread too if it gives up, and nobody would see a deadlock. What it locks may be held by whoever calls it,
+    /// and then it is refused.
     ///
     /// # Errors
     ///
@@ -493,7 +493,7 @@ impl<T: ?Sized> MonitorGuard<'_, T> {
                 Woken::Outside => {}
                 Woken::TimedOut => is_over = true,
             }
-            self = monitor.enter().inspect_err(|_| monitor.gate.pass_on())?;
+            self = monitor.enter()?;
         }
     }
 }

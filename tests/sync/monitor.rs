@@ -538,6 +538,56 @@ fn time_out_within_a_call(time: Duration, comes_about: bool) -> bool {
     })
 }
 
+/// A thread is cancelled while another one calls its condition. It wouldn't enter again, but waits for the end of the call; and
+/// what the call says counts.
+#[test]
+fn who_is_cancelled_waits_for_the_end_of_a_call() {
+    for comes_about in [false, true] {
+        in_time(move || {
+            let monitor = Monitor::new(0);
+            let (asked, is_called, go_on) = (Event::new(), Event::new(), Event::new());
+            let has_returned = AtomicBool::new(false);
+            thread::scope(|threads| {
+                let answer = scope(|scope| {
+                    scope.spawn(|| {
+                        let mut calls = 0;
+                        let inside = monitor.enter().unwrap();
+                        let answer = inside.wait_while(|_| {
+                            calls += 1;
+                            asked.set();
+                            if calls == 1 {
+                                return true;
+                            }
+                            is_called.set();
+                            go_on.wait().unwrap();
+                            !comes_about
+                        });
+                        has_returned.store(true, SeqCst);
+                        assert_eq!(calls, 2);
+                        assert_eq!(answer.is_ok(), comes_about);
+                        answer.map(drop)
+                    });
+                    asked.wait().unwrap();
+                    threads.spawn(|| drop(monitor.enter().unwrap()));
+                    is_called.wait().unwrap();
+                    // Here and not in the scope, which waits for its children.
+                    threads.spawn(|| {
+                        thread::sleep(SHORT);
+                        assert!(
+                            !has_returned.load(SeqCst),
+                            "nobody is in the frame any more"
+                        );
+                        go_on.set();
+                    });
+                    Err::<(), _>("this cancels it")
+                });
+                assert_eq!(answer.unwrap_err().to_string(), "this cancels it");
+            });
+            assert!(!monitor.is_locked());
+        });
+    }
+}
+
 /// Conditions that enter another monitor, and leave it to those who wait there, whose conditions come back to the first one.
 #[test]
 fn conditions_may_use_other_monitors() {
@@ -598,18 +648,19 @@ fn a_hundred_who_wait_for_different_things_are_served() {
     });
 }
 
-/// Two threads hand a monitor to each other. A third one gets in all the same.
+/// Two threads hand a monitor to each other all the time. A third one gets in all the same.
 #[test]
 fn handing_to_and_fro_starves_nobody() {
     in_time(|| {
-        let monitor = Monitor::new((0, false));
+        let (monitor, turns) = (Monitor::new((0, false)), AtomicUsize::new(0));
         thread::scope(|scope| {
             for own in 0..2 {
-                let monitor = &monitor;
+                let (monitor, turns) = (&monitor, &turns);
                 scope.spawn(move || {
                     let mut inside = monitor.enter().unwrap();
                     while !inside.1 {
                         inside.0 = 1 - own;
+                        turns.fetch_add(1, SeqCst);
                         inside = inside
                             .wait_while(|(next, is_over)| *next != own && !is_over)
                             .unwrap();
@@ -617,6 +668,8 @@ fn handing_to_and_fro_starves_nobody() {
                 });
             }
             for _ in 0..scaled(20, 2) {
+                let before = turns.load(SeqCst);
+                until(|| turns.load(SeqCst) > before + 2);
                 drop(monitor.enter().unwrap());
             }
             monitor.enter().unwrap().1 = true;

@@ -6,11 +6,11 @@
 //! for deadlocks. A thread that is inside may *wait*: it goes into the queue, with its condition, and then leaves. Nobody gets
 //! into the queue who isn't inside.
 //!
-//! *Who leaves* looks at the conditions in the queue, those that have waited for longest first, and calls each with no lock
-//! held but the monitor itself. The first one that has come about gets the monitor from it: its name is written into the
-//! owner word, and the raw lock stays locked. So nobody is inside between the look and the waiter, for whom the
-//! condition is as it was seen. If none has come about the lock is given back. Those who enter meanwhile can change nothing,
-//! nor queue up, before it is: so nothing that happens inside is missed.
+//! *Who leaves* looks at the conditions in the queue, those that have waited for longest first, and calls each with no
+//! lock of ours held but the monitor itself. The first one that has come about gets the monitor from it: its name is
+//! written into the owner word, and the raw lock stays locked. So nobody is inside between the look and the waiter, for
+//! whom the condition is as it was seen. If none has come about the lock is given back. Those who enter meanwhile can change
+//! nothing, nor queue up, before it is: so nothing that happens inside is missed.
 //!
 //! # The conditions
 //!
@@ -35,9 +35,9 @@
 //! the monitor: the lock is given back, and then it is woken, to enter like everybody else, behind those who want that already.
 //! Then it looks at its condition itself, and goes on waiting, in its old place, if that isn't so any more.
 //!
-//! Nobody has looked at those behind it. It does, when it leaves or waits on. If it can't enter (it is cancelled, or that would be a
-//! deadlock) it looks whether anybody is inside. If so, that one has come after the lock was given back, and will look when
-//! it leaves; if not, it goes in and out itself.
+//! Nobody has looked at those behind it. It does, when it leaves or waits on. If it can't enter (it is cancelled, or that
+//! would be a deadlock) somebody was inside when it tried, who has come after the lock was given back, and looks when it
+//! leaves.
 //!
 //! # Owners that end
 //!
@@ -302,8 +302,8 @@ impl Gate {
         self.count(state);
     }
 
-    /// To be called by who was to enter and can't: see "Turns".
-    pub(super) fn pass_on(&self) {
+    /// To be called by who was to enter and doesn't try: see "Turns".
+    fn pass_on(&self) {
         // Relaxed: who is behind this thread in the queue was counted before this thread was woken.
         if self.waiting.load(Relaxed) != 0 && self.enter(Patience::None).is_ok() {
             // SAFETY: this thread has just entered.
