@@ -5,10 +5,8 @@ use std::borrow::Borrow;
 use std::cmp;
 use std::fmt;
 use std::hash::{Hash, Hasher};
-use std::mem::ManuallyDrop;
 use std::ops::{Deref, DerefMut};
 use std::panic::{RefUnwindSafe, UnwindSafe};
-use std::ptr;
 
 use super::error::Refused;
 use super::job::{Job, JobRef};
@@ -140,9 +138,9 @@ use super::{BoxError, Finalize, Finalizer};
 /// shared::<Finalized<Body<Cell<u8>, u8>>>();
 /// ```
 pub struct Finalized<T: Finalize> {
-    body: ManuallyDrop<T>,
-    /// Taken when the value goes.
-    job: ManuallyDrop<JobRef<T>>,
+    body: T,
+    /// Dropped after the body, also if the destructor of that panics: then the core is queued.
+    job: JobRef<T>,
 }
 
 // SAFETY:
@@ -223,10 +221,7 @@ impl<T: Finalize> Finalized<T> {
     }
 
     pub(super) fn with(body: T, job: JobRef<T>) -> Self {
-        Self {
-            body: ManuallyDrop::new(body),
-            job: ManuallyDrop::new(job),
-        }
+        Self { body, job }
     }
 
     pub(super) fn register(
@@ -313,10 +308,9 @@ impl<T: Finalize> Finalized<T> {
     /// assert_eq!(error.to_string(), "5 lines couldn't be written");
     /// ```
     pub fn close(this: Self) -> Result<(), BoxError> {
-        let (body, job) = this.into_parts();
-        let end = Enqueue(ManuallyDrop::new(job));
+        let Self { body, job } = this;
         drop(body);
-        T::finalize(end.cancel().take())
+        T::finalize(job.take())
     }
 
     /// Takes body and core back. Nothing is finalized.
@@ -338,42 +332,8 @@ impl<T: Finalize> Finalized<T> {
     /// assert_eq!((name.0, number), ("alpha", 5));
     /// ```
     pub fn cancel(this: Self) -> (T, T::Core) {
-        let (body, job) = this.into_parts();
+        let Self { body, job } = this;
         (body, job.take())
-    }
-
-    fn into_parts(self) -> (T, JobRef<T>) {
-        let this = ManuallyDrop::new(self);
-        // SAFETY: `this` isn't used any more, nor dropped.
-        unsafe { (ptr::read(&*this.body), ptr::read(&*this.job)) }
-    }
-}
-
-/// Queues the core when it is dropped.
-struct Enqueue<T: Finalize>(ManuallyDrop<JobRef<T>>);
-
-impl<T: Finalize> Enqueue<T> {
-    fn cancel(self) -> JobRef<T> {
-        // SAFETY: `self` isn't used any more, nor dropped.
-        unsafe { ptr::read(&*ManuallyDrop::new(self).0) }
-    }
-}
-
-impl<T: Finalize> Drop for Enqueue<T> {
-    fn drop(&mut self) {
-        // SAFETY: it is taken once.
-        unsafe { ManuallyDrop::take(&mut self.0) }.enqueue();
-    }
-}
-
-impl<T: Finalize> Drop for Finalized<T> {
-    fn drop(&mut self) {
-        // SAFETY: it is taken once.
-        let job = unsafe { ManuallyDrop::take(&mut self.job) };
-        // Also if the body's destructor panics.
-        let _end = Enqueue(ManuallyDrop::new(job));
-        // SAFETY: it is dropped once.
-        unsafe { ManuallyDrop::drop(&mut self.body) };
     }
 }
 

@@ -118,23 +118,25 @@ impl<T: Finalize> JobRef<T> {
         unsafe { &mut *(*self.0.as_ptr()).core.get() }
     }
 
+    /// Takes the core back: it won't be finalized.
+    pub(super) fn take(self) -> T::Core {
+        let this = ManuallyDrop::new(self);
+        // SAFETY: the value has the job, which is in the worker's register and hasn't been queued, nor will be.
+        unsafe { this.worker().forget(this.0.cast()) };
+        // SAFETY: the register has forgotten it, so nobody else has it.
+        unsafe { Job::free(this.0) }
+    }
+}
+
+impl<T: Finalize> Drop for JobRef<T> {
     /// Leaves the core to the worker. Runs no code of the user's, waits for nobody.
-    pub(super) fn enqueue(self) {
+    fn drop(&mut self) {
         // SAFETY: the job is there until it is queued, and nobody else takes its worker, which is needed when the job is
         // gone perhaps.
         let worker = unsafe { ptr::read(&raw const (*self.0.as_ptr()).worker) };
         // SAFETY: the value has the job, and lets go of it.
         unsafe { worker.enqueue(self.0.cast()) };
         drop(ManuallyDrop::into_inner(worker));
-    }
-
-    /// Takes the core back: it won't be finalized.
-    pub(super) fn take(self) -> T::Core {
-        let worker = self.worker().clone();
-        // SAFETY: the value has the job, which is in the worker's register and hasn't been queued.
-        unsafe { worker.forget(self.0.cast()) };
-        // SAFETY: the register has forgotten it, so nobody else has it.
-        unsafe { Job::free(self.0) }
     }
 }
 
