@@ -18,14 +18,11 @@
 //! wait at once, those that run a command when that has ended. All that has failed is reported.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::fs;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
-use hapax::sync::{Monitor, scope};
-
-type BoxError = Box<dyn Error + Send + Sync>;
+use hapax::sync::{BoxError, Monitor, scope};
 
 const EXAMPLE: &str = "\
 bread: dough oven
@@ -166,7 +163,7 @@ fn make(plan: &str, threads: usize) -> Result<(), BoxError> {
         for _ in 0..threads {
             scope.spawn(|| work(&tasks, &progress, start));
         }
-        Ok::<_, BoxError>(())
+        Ok(())
     })?;
     let progress = progress.into_inner();
     if progress.done < tasks.len() {

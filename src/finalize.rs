@@ -123,11 +123,11 @@
 //!
 //! # Guarantees
 //!
-//! 1. A core is finalized once, or taken back by [`Finalized::cancel`]. The value is gone before: nothing leads to it, and it
-//!    can't come back.
+//! 1. A core is finalized once, by the finalizer or by [`Finalized::close`], or taken back by [`Finalized::cancel`]. The value
+//!    is gone before: nothing leads to it, and it can't come back.
 //! 2. To drop a value runs the body's destructor, and otherwise no code of the user's. It takes no lock, allocates nothing,
 //!    and waits for nobody; but to wake a thread that sleeps takes some microseconds. So it may be dropped under any lock, and by a finalizer.
-//! 3. Cores are finalized one after the other, in the order in which their values have died.
+//! 3. The finalizer takes cores one after the other, in the order in which their values have died.
 //! 4. A finalizer that fails or panics is reported to a [hook](Finalizer::on_error), and the next one runs.
 //! 5. What dies after [`shutdown`](Finalizer::shutdown), or after the last [`Finalizer`] was dropped, is finalized all the
 //!    same: the thread ends with the last of its values. What lives at the end of the process isn't finalized, nor is what is
@@ -136,7 +136,7 @@
 //! # What it is not for
 //!
 //! - Memory that must be given back before more is taken: what is pending is still there. A [bounded](Finalizer::bounded)
-//!   finalizer makes no further values while too much is.
+//!   finalizer takes no further values while too much is.
 //! - Cheap destructors: who drops gains from one of about 0.3 µs (ten strings) on while the finalizer is at work, and of
 //!   about 15 µs (several hundred) if it sleeps. The program as a whole loses: `docs/PERFORMANCE.md` says how much.
 //! - What is found again by the name of a key: its entry is gone before its core is finalized, so the next value of the same
@@ -162,7 +162,8 @@ pub use register::Live;
 
 pub use crate::panic::Panic;
 
-/// What a finalizer may fail with.
+/// What a finalizer, or a child of a scope, may fail with: `?` makes it of every error that can be sent and shared, and `into` of
+/// a string. A `main` that passes it on by `?` returns `Result<(), BoxError>`, since a `Box<dyn Error>` isn't made of it.
 ///
 /// # Examples
 ///
@@ -200,11 +201,13 @@ pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
 /// # Ok::<_, hapax::finalize::DrainError>(())
 /// ```
 pub trait Finalize: Sized + 'static {
-    /// What is needed to finalize a value, and moves to the finalizer's thread for that.
+    /// What is needed to finalize a value, and moves to the finalizer's thread for that; and what is costly to drop, since the
+    /// body is dropped where the last handle is. If there is nothing but that, a [`Deferred`] will do.
     type Core: Send + 'static;
 
-    /// Finalizes a core, on the finalizer's thread, with no lock held. It may do anything: make values and drop them, block,
-    /// panic. Those that come after it wait. It may not wait for its own finalizer, which refuses that.
+    /// Finalizes a core, on the finalizer's thread, with no lock held; or, by [`Finalized::close`], on the caller's, with
+    /// whatever that holds. It may do anything: make values and drop them, block, panic. Those that come after it wait. It may
+    /// not wait for its own finalizer, which refuses that.
     ///
     /// # Errors
     ///

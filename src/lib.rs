@@ -84,7 +84,7 @@
 //! # Features
 //!
 //! - `arc-swap` (default): `arc_swap::RefCnt` for the handles, so that `ArcSwapAny<Interned<T>>` works.
-//! - `sync`: locks that break deadlocks instead of hanging.
+//! - `sync`: locks, monitors and scopes that break deadlocks instead of hanging.
 //! - `serde`: handles are serialised as their values, and deserialised into an interner.
 //!
 //! # How it works

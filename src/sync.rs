@@ -273,17 +273,16 @@
 //!
 //! ```
 //! # use hapax::sync::scope;
-//! # type Error = Box<dyn std::error::Error + Send + Sync>;
-//! # fn fetch(url: &str) -> Result<String, Error> { Ok(url.to_owned()) }
+//! # fn fetch(url: &str) -> std::io::Result<String> { Ok(url.to_owned()) }
 //! # let urls = ["alpha", "beta"];
 //! let pages = scope(|children| {
 //!     for url in urls {
-//!         children.spawn(move || fetch(url));
+//!         children.spawn(move || Ok(fetch(url)?));
 //!     }
-//!     Ok::<_, Error>(())
+//!     Ok(())
 //! })?;
 //! # assert_eq!(pages, ["alpha", "beta"]);
-//! # Ok::<_, Error>(())
+//! # Ok::<_, hapax::sync::BoxError>(())
 //! ```
 //!
 //! </td></tr></table>
@@ -371,6 +370,8 @@ pub(crate) use cancel::{Token, Within};
 #[cfg(any(loom, shuttle))]
 pub(crate) use thread::tell_end;
 
+#[cfg(not(loom))]
+pub use crate::finalize::BoxError;
 #[cfg(not(loom))]
 pub use crate::panic::Panic;
 pub use barrier::{Barrier, BarrierError};

@@ -2,7 +2,7 @@
 //! scopes.
 
 use std::collections::VecDeque;
-use std::error::Error;
+
 use std::pin::pin;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
@@ -11,9 +11,8 @@ use std::time::Duration;
 
 use hapax::model::{end_locks, pass_time};
 use hapax::sync::{
-    AcquireError, Barrier, BarrierError, Cancelled, Condition, Event, Monitor, Mutex, RLock,
-    RwLock, ScopeError, Semaphore, TrackedSemaphore, WaitError, check_cancelled, deadlock, scope,
-    sleep,
+    AcquireError, Barrier, BarrierError, BoxError, Condition, Event, Monitor, Mutex, RLock, RwLock,
+    ScopeError, Semaphore, TrackedSemaphore, WaitError, check_cancelled, deadlock, scope, sleep,
 };
 use hapax_shuttle_tests::{below, explore};
 use shuttle::thread::{self, JoinHandle};
@@ -361,7 +360,7 @@ fn a_barrier_keeps_rounds_apart() {
 
 // Scopes and cancellation.
 
-type Fallible = Result<(), Box<dyn Error + Send + Sync>>;
+type Fallible = Result<(), BoxError>;
 
 /// A scope whose threads end as the other ones do. Some time it fails, if it isn't done by then.
 fn failing_scope<'env>(
@@ -376,7 +375,7 @@ fn failing_scope<'env>(
             });
         }
         (0..below(20)).for_each(|_| thread::yield_now());
-        Err("enough")
+        Err("enough".into())
     })
 }
 
@@ -497,7 +496,10 @@ fn cancellation_ends_all_waits() {
                 *guard += below(2);
                 Ok(())
             }),
-            Box::new(|| Ok(drop(mutex.lock()?))),
+            Box::new(|| {
+                drop(mutex.lock()?);
+                Ok(())
+            }),
             Box::new(|| {
                 sleep(Duration::from_secs(3600)).unwrap_err();
                 Err("then".into())
@@ -523,7 +525,7 @@ fn cancellation_ends_all_waits() {
 /// sleeps on though all are done.
 #[test]
 fn scopes_in_scopes() {
-    fn nest(depth: usize, never: &Event, failures: &AtomicUsize) -> Result<usize, ScopeError> {
+    fn nest(depth: usize, failures: &AtomicUsize) -> Result<usize, ScopeError> {
         let children = 1 + below(2);
         let results = scope(|scope| {
             for _ in 0..children {
@@ -538,25 +540,25 @@ fn scopes_in_scopes() {
                             // One that was begun meanwhile, or isn't.
                             within.spawn(|| {
                                 end_locks();
-                                Ok::<_, Cancelled>(0)
+                                Ok(0)
                             });
                             Ok(1)
                         }
-                        _ if depth > 0 => nest(depth - 1, never, failures).map_err(Into::into),
+                        _ if depth > 0 => nest(depth - 1, failures).map_err(Into::into),
                         _ => check_cancelled().map(|()| 1).map_err(Into::into),
                     };
                     end_locks();
-                    answer as Result<usize, Box<dyn Error + Send + Sync>>
+                    answer
                 });
             }
-            check_cancelled()
+            Ok(check_cancelled()?)
         })?;
         assert!(results.len() >= children);
         Ok(results.into_iter().sum())
     }
     scenario(30_000, || {
-        let (never, failures) = (Event::new(), AtomicUsize::new(0));
-        let result = nest(2, &never, &failures);
+        let failures = AtomicUsize::new(0);
+        let result = nest(2, &failures);
         match failures.into_inner() {
             0 => assert!(result.unwrap() > 0),
             most => {
@@ -597,14 +599,14 @@ fn children_wait_for_each_other() {
                     };
                     let take = || {
                         let _first = locks[first].lock()?;
-                        locks[second].lock().map(drop)
+                        Ok(locks[second].lock().map(drop)?)
                     };
                     let answer = take();
                     end_locks();
                     answer
                 });
             }
-            Ok::<_, AcquireError>(())
+            Ok(())
         });
         drop(guard);
         match end {

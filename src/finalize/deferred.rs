@@ -73,7 +73,7 @@ impl<T: Send + 'static> Deferred<T> {
     ///
     /// See [`Finalizer::pending`].
     pub fn new_in(finalizer: &Finalizer, value: T) -> Self {
-        Self::try_new_in(finalizer, value).unwrap_or_else(|refused| panic!("{refused}"))
+        Self::try_new_in(finalizer, value).unwrap_or_else(|refused| refused.panic())
     }
 
     /// As [`new_in`](Self::new_in), without a panic.

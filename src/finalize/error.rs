@@ -13,7 +13,10 @@ pub(super) type Hook = Arc<dyn Fn(FinalizeError) + Send + Sync>;
 
 /// The hook of a finalizer that was given no other.
 pub(super) fn print() -> Hook {
-    Arc::new(|error| eprintln!("hapax: {error}"))
+    Arc::new(|error| match error.source() {
+        Some(source) => eprintln!("hapax: {error}: {source}"),
+        None => eprintln!("hapax: {error}"),
+    })
 }
 
 /// What has gone wrong with one value, on the thread of its finalizer: see [`Finalizer::on_error`](super::Finalizer::on_error).
@@ -65,9 +68,7 @@ pub enum FinalizeError {
 impl fmt::Display for FinalizeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Failed { type_name, error } => {
-                write!(f, "the finalizer of {type_name} has failed: {error}")
-            }
+            Self::Failed { type_name, .. } => write!(f, "the finalizer of {type_name} has failed"),
             Self::Panicked { type_name, panic } => {
                 write!(f, "the finalizer of {type_name} {panic}")
             }
@@ -104,7 +105,7 @@ pub enum Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::QueueFull { bound } => write!(f, "{bound} values wait to be finalized"),
+            Self::QueueFull { bound } => write!(f, "{bound} values or more wait to be finalized"),
             Self::ShutDown => f.write_str("the finalizer was shut down"),
         }
     }
@@ -140,6 +141,10 @@ impl<V> Refused<V> {
     pub(super) fn new(why: Refusal, value: V) -> Self {
         Self { why, value }
     }
+
+    pub(super) fn panic(self) -> ! {
+        panic!("{self}: {}", self.why)
+    }
 }
 
 impl<V> fmt::Debug for Refused<V> {
@@ -152,7 +157,7 @@ impl<V> fmt::Debug for Refused<V> {
 
 impl<V> fmt::Display for Refused<V> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "the finalizer takes no further value: {}", self.why)
+        f.write_str("the finalizer takes no further value")
     }
 }
 

@@ -179,7 +179,7 @@ impl<T: Finalize> Finalized<T> {
     ///
     /// See [`Finalizer`].
     pub fn new_in(finalizer: &Finalizer, body: T, core: T::Core) -> Self {
-        Self::try_new_in(finalizer, body, core).unwrap_or_else(|refused| panic!("{refused}"))
+        Self::try_new_in(finalizer, body, core).unwrap_or_else(|refused| refused.panic())
     }
 
     /// As [`new_in`](Self::new_in), without a panic.

@@ -78,7 +78,7 @@ impl Finalizer {
         Self::bounded(usize::MAX)
     }
 
-    /// As [`new`](Self::new), with a finalizer that makes no further value while `bound` or more are
+    /// As [`new`](Self::new), with a finalizer that takes no further value while `bound` or more are
     /// [pending](Self::pending): then [`try_new_in`](super::Finalized::try_new_in) answers with
     /// [`QueueFull`](super::Refusal::QueueFull). Values that are alive already die and wait all the same: to drop one is
     /// never refused, and never waits.
@@ -329,11 +329,16 @@ impl Finalizer {
     ///
     /// # Examples
     ///
+    /// At the end of `main`:
+    ///
     /// ```
     /// use std::time::Duration;
     ///
     /// let finalizer = hapax::finalize::Finalizer::new()?;
-    /// assert_eq!(finalizer.shutdown_for(Duration::from_secs(60)), Ok(vec![]));
+    /// match finalizer.shutdown_for(Duration::from_secs(5)) {
+    ///     Ok(live) => live.iter().for_each(|live| eprintln!("still alive: {live}")),
+    ///     Err(error) => eprintln!("{error}"),
+    /// }
     /// # Ok::<_, std::io::Error>(())
     /// ```
     pub fn shutdown_for(&self, time: Duration) -> Result<Vec<Live>, DrainError> {

@@ -122,7 +122,7 @@ impl Queue {
         if parked.is_err() {
             return;
         }
-        // Relaxed: `take` comes next. It may wake for no reason, or by what finalizers left behind.
+        // Relaxed: `take` comes next. It may wake for no reason, or by an `unpark` that finalizers' own waits left over.
         while self.0.load(Ordering::Relaxed) == PARKED {
             thread::park();
         }

@@ -1,5 +1,6 @@
 //! Which values are alive: a list of their jobs, in the order in which they were made. To be kept behind a lock.
 
+use std::fmt;
 use std::ptr::{self, NonNull};
 use std::time::{Duration, Instant};
 
@@ -88,6 +89,12 @@ pub struct Live {
     pub type_name: &'static str,
     /// When the value was made.
     pub since: Instant,
+}
+
+impl fmt::Display for Live {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, for {:?}", self.type_name, self.age())
+    }
 }
 
 impl Live {

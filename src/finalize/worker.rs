@@ -22,7 +22,7 @@
 //! - *Nothing is left behind at the end.* The thread ends only if the finalizer is closed and the register is empty. A job
 //!   is in the register from before its value is there until the thread has it, and none is entered once it is closed: both
 //!   under the lock. So when the thread ends there is no value, none comes, and nothing is queued.
-//! - *Who drains misses nothing.* The thread counts under the lock by which the caller has put itself on the list; so it sees
+//! - *Who drains misses nothing.* The thread reads the count under the lock by which the caller has put itself on the list; so it sees
 //!   the counts of all drops that had returned before the caller's call. If none is pending, all those were done. A drop that has counted itself and not
 //!   pushed yet is waited for: it wakes the thread.
 //! - *No nudge is lost*: it writes the word of the queue, if need be with what was there. The thread has taken the word before

@@ -1,11 +1,12 @@
 //! Telling threads that nobody wants what they do any more.
 //!
-//! A *token* can be cancelled, once. A thread has the tokens of the scopes that it is in, as a child or as the one that has
+//! A *token* can be cancelled, for good. A thread has the tokens of the scopes that it is in, as a child or as the one that has
 //! opened it, and of the scopes that those are in. It is cancelled if one of them is.
 //!
-//! Who is about to sleep leaves its waiter with each of its tokens, and looks whether that is cancelled, under the token's
-//! lock; who cancels takes the waiters that are there, under the same lock, and wakes them. So nobody sleeps on who is
-//! cancelled. Each wakes by itself, takes itself out of whatever queue it is in, and if it was answered meanwhile that counts.
+//! Who is about to sleep leaves its waiter with each of its tokens, under the token's lock, and looks afterwards whether it is
+//! cancelled; who cancels says so, and takes the waiters that are there, under the same lock, and wakes them. So either it
+//! finds the waiter, or that one sees it: nobody who is cancelled sleeps on. Who is woken takes itself out of whatever queue
+//! it is in, and if it was answered meanwhile that counts.
 //!
 //! The raw locks are parking_lot's, from which nobody can be woken. Who waits for one looks from time to time: after 10 ms,
 //! and then each time after twice as long, up to a second, since each look costs the place in the queue.
@@ -51,15 +52,13 @@ impl Error for Cancelled {}
 /// # Examples
 ///
 /// ```
-/// use hapax::sync::{Cancelled, check_cancelled, scope};
+/// use hapax::sync::{check_cancelled, scope};
 ///
-/// let answer = scope(|scope| {
-///     scope.spawn(|| -> Result<(), Cancelled> {
-///         loop {
-///             check_cancelled()?;
-///         }
+/// let answer = scope::<(), _>(|scope| {
+///     scope.spawn(|| loop {
+///         check_cancelled()?;
 ///     });
-///     Err("something else")
+///     Err("something else".into())
 /// });
 /// assert_eq!(answer.unwrap_err().to_string(), "something else");
 /// ```
@@ -82,8 +81,8 @@ pub fn check_cancelled() -> Result<(), Cancelled> {
 /// use hapax::sync::{scope, sleep};
 ///
 /// let answer = scope(|scope| {
-///     scope.spawn(|| sleep(Duration::from_secs(3600)));
-///     Err("something else")
+///     scope.spawn(|| Ok(sleep(Duration::from_secs(3600))?));
+///     Err("something else".into())
 /// });
 /// assert_eq!(answer.unwrap_err().to_string(), "something else");
 /// ```
@@ -165,7 +164,7 @@ pub(super) fn uncancelled<R>(f: impl FnOnce() -> R) -> R {
 
     impl Drop for SetAside {
         fn drop(&mut self) {
-            let _ = TOKENS.try_with(|tokens| tokens.swap(&RefCell::new(mem::take(&mut self.0))));
+            let _ = TOKENS.try_with(|tokens| tokens.replace(mem::take(&mut self.0)));
         }
     }
 

@@ -8,16 +8,17 @@ use super::Cancelled;
 use crate::finalize::BoxError;
 use crate::panic::Panic;
 
-/// What has failed in a [`scope`](super::scope()): all of it, the first one first, but for what has only been cancelled.
+/// What has failed in a [`scope`](super::scope()): all of it, the first one first, but for what has only been cancelled. Its
+/// message has those of all; its source is the first error.
 ///
 /// # Examples
 ///
 /// ```
 /// use hapax::sync::{Failure, scope};
 ///
-/// let error = scope(|scope| {
-///     scope.spawn(|| -> Result<(), &str> { panic!("no") });
-///     Ok::<_, &str>(())
+/// let error = scope::<(), _>(|scope| {
+///     scope.spawn(|| panic!("no"));
+///     Ok(())
 /// })
 /// .unwrap_err();
 /// assert_eq!(error.to_string(), "a thread has panicked: no");
@@ -73,6 +74,15 @@ impl fmt::Display for Failure {
     }
 }
 
+impl Error for Failure {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Error(error) => error.source(),
+            Self::Panicked(_) => None,
+        }
+    }
+}
+
 impl ScopeError {
     /// `None` if nothing has failed.
     pub(super) fn of(mut failures: Vec<Failure>) -> Option<Self> {
@@ -100,9 +110,9 @@ impl ScopeError {
     /// ```
     /// use hapax::sync::{Failure, scope};
     ///
-    /// let error = scope::<(), _, _>(|_| Err("no")).unwrap_err();
+    /// let error = scope::<(), _>(|_| Ok(std::fs::exists("a\0b").map(drop)?)).unwrap_err();
     /// let Failure::Error(error) = error.into_failures().remove(0) else { unreachable!() };
-    /// assert_eq!(error.to_string(), "no");
+    /// assert!(error.is::<std::io::Error>());
     /// ```
     pub fn into_failures(self) -> Vec<Failure> {
         self.failures
@@ -113,15 +123,15 @@ impl ScopeError {
     /// # Examples
     ///
     /// ```
-    /// use hapax::sync::{Event, ScopeError, scope};
+    /// use hapax::sync::{Event, scope};
     ///
     /// let never = Event::new();
     /// let error = scope(|outer| {
-    ///     outer.spawn(|| scope(|inner| {
-    ///         inner.spawn(|| never.wait());
-    ///         never.wait()
-    ///     }));
-    ///     Err("outer")
+    ///     outer.spawn(|| Ok(scope(|inner| {
+    ///         inner.spawn(|| Ok(never.wait()?));
+    ///         Ok(never.wait()?)
+    ///     })?));
+    ///     Err("outer".into())
     /// });
     /// // The inner scope's error is one of those that are left out.
     /// assert_eq!(error.unwrap_err().failures().len(), 1);

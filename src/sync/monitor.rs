@@ -465,6 +465,43 @@ impl<T: ?Sized> MonitorGuard<'_, T> {
         self.wait_with(condition, Patience::lasting(time))
     }
 
+    /// As [`wait_timeout_while`](Self::wait_timeout_while), until a moment.
+    ///
+    /// # Errors
+    ///
+    /// As for [`wait_while`](Self::wait_while).
+    ///
+    /// # Panics
+    ///
+    /// As for [`wait_while`](Self::wait_while).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::{Duration, Instant};
+    ///
+    /// use hapax::sync::{AcquireError, Monitor};
+    ///
+    /// /// Enters and waits, for so long together.
+    /// fn pop(jobs: &Monitor<Vec<u32>>, time: Duration) -> Result<Option<u32>, AcquireError> {
+    ///     let end = Instant::now() + time;
+    ///     let jobs = jobs.try_enter_until(end)?;
+    ///     let (mut jobs, _) = jobs.wait_until_while(end, |jobs| jobs.is_empty())?;
+    ///     Ok(jobs.pop())
+    /// }
+    /// assert_eq!(pop(&Monitor::default(), Duration::from_millis(1)), Ok(None));
+    /// ```
+    pub fn wait_until_while(
+        self,
+        moment: Instant,
+        condition: impl FnMut(&T) -> bool + Send,
+    ) -> Result<(Self, WaitTimeoutResult), AcquireError>
+    where
+        T: Send,
+    {
+        self.wait_with(condition, Patience::Until(moment))
+    }
+
     fn wait_with(
         mut self,
         mut condition: impl FnMut(&T) -> bool + Send,

@@ -9,7 +9,7 @@
 //! thread-locals wait for concerns nobody here. So it says under the lock of the scope that it is done, and takes the edge to
 //! itself off the graph; and the opener looks under that lock whether it is done, and draws the edge. So there is an edge to
 //! children only that aren't done. Children may begin further ones while the opener waits: that wakes it, to draw an edge to
-//! those. Whoever comes last, it or their own waits, sees the others.
+//! those. Whichever is drawn last, that edge or a child's own wait, sees the rest of the circle.
 //!
 //! Failures are written down under one lock, which says who was first. One cancels the scope only after it is written down:
 //! so those that come of that stand behind it. They are left out of what is told, unless there is nothing else: then an
@@ -30,7 +30,9 @@ use crate::table::primitive::{
 /// Runs threads that may borrow, and waits for all of them: python-safethread's `branch`.
 ///
 /// `f` gets a [`Scope`], by which it begins threads, the *children*. When it has returned and all children are done their
-/// results are returned, in the order in which the children were begun.
+/// results are returned, in the order in which the children were begun. They are all of one type; unlike children return `()`
+/// and leave what they have in a [`Monitor`](super::Monitor), say. Each child is a thread of the system: for many small pieces
+/// of work begin a few that share them.
 ///
 /// # Failures
 ///
@@ -40,27 +42,28 @@ use crate::table::primitive::{
 /// [`check_cancelled`](super::check_cancelled) says so to who doesn't wait. So whoever passes such errors on, by `?`, ends
 /// soon. What can be had without a wait is given also to who is cancelled.
 ///
-/// Waits for locks notice it after a while, when they have lasted for twice as long, or a second longer; all others at once.
-/// Those of other libraries don't, nor do those within [`blocking_on`](super::deadlock::blocking_on), and for builders of
-/// [`get_or_init`](crate::WeakMap::get_or_init).
+/// Who waits for a lock looks whether it is cancelled after 10 ms, and then after 20, 40 and so on, at last each second; all
+/// other waits end at once. Not cancelled are waits of other libraries, those within
+/// [`blocking_on`](super::deadlock::blocking_on), and those for builders of [`get_or_init`](crate::WeakMap::get_or_init).
 ///
 /// Threads take part in the search for [deadlocks](super#deadlocks): to wait for children is to wait for each of them.
 ///
 /// # Errors
 ///
-/// [`ScopeError`] with all that has failed, the first one first. Errors that say that the thread was
-/// [cancelled](super::Cancelled) are left out if there are others: those that are that, or have it among their
-/// [sources](std::error::Error::source). If to wait for the children would be a deadlock,
+/// [`ScopeError`] with all that has failed, the first one first. It doesn't say which child an error is of: add to errors
+/// what it takes to know. Errors that say that the thread was [cancelled](super::Cancelled) are left out if there are others:
+/// those that are that, or have it among their [sources](std::error::Error::source). (One that was made with `format!` has
+/// none, so it counts as a failure of its own.) If to wait for the children would be a deadlock,
 /// [`AcquireError::Deadlock`](super::AcquireError::Deadlock) is among the errors.
 ///
 /// # Panics
 ///
-/// If `f` does: when all children are done, which are cancelled.
+/// If `f` does: when all children are done, which are cancelled. Their failures are lost then.
 ///
 /// # Examples
 ///
 /// ```
-/// use hapax::sync::{AcquireError, Monitor, scope};
+/// use hapax::sync::{BoxError, Monitor, scope};
 ///
 /// let texts = ["one two", "three", "four five six"];
 /// let longest = Monitor::new(0);
@@ -71,14 +74,14 @@ use crate::table::primitive::{
 ///             let count = text.split(' ').count();
 ///             let mut longest = longest.enter()?;
 ///             *longest = count.max(*longest);
-///             Ok::<_, AcquireError>(count)
+///             Ok(count)
 ///         });
 ///     }
-///     Ok::<_, AcquireError>(())
+///     Ok(())
 /// })?;
 /// assert_eq!(counts, [2, 1, 3]);
 /// assert_eq!(longest.into_inner(), 3);
-/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// # Ok::<_, BoxError>(())
 /// ```
 ///
 /// An error of one ends all:
@@ -88,20 +91,19 @@ use crate::table::primitive::{
 ///
 /// let never = Event::new();
 /// let answer = scope(|scope| {
-///     scope.spawn(|| never.wait());
-///     scope.spawn(|| Err("a child has failed"));
-///     never.wait()
+///     scope.spawn(|| Ok(never.wait()?));
+///     scope.spawn(|| Err("a child has failed".into()));
+///     Ok(never.wait()?)
 /// });
 /// assert_eq!(answer.unwrap_err().to_string(), "a child has failed");
 /// ```
 #[doc(alias = "branch")]
 #[doc(alias = "nursery")]
 #[doc(alias = "TaskGroup")]
-pub fn scope<'env, T, E, F>(f: F) -> Result<Vec<T>, ScopeError>
+pub fn scope<'env, T, F>(f: F) -> Result<Vec<T>, ScopeError>
 where
     T: Send,
-    E: Into<BoxError>,
-    F: for<'scope> FnOnce(&Scope<'scope, 'env, T>) -> Result<(), E>,
+    F: for<'scope> FnOnce(&Scope<'scope, 'env, T>) -> Result<(), BoxError>,
 {
     let family = Arc::new(Family::new());
     let panic = thread::scope(|threads| {
@@ -110,7 +112,7 @@ where
             family: family.clone(),
         };
         let within = Within::new(vec![family.token.clone()]);
-        let answer = panic::catch_unwind(AssertUnwindSafe(|| f(&scope).map_err(Into::into)));
+        let answer = panic::catch_unwind(AssertUnwindSafe(|| f(&scope)));
         drop(within);
         let panic = match answer {
             Ok(Ok(())) => None,
@@ -139,27 +141,37 @@ where
 /// See [`scope`].
 ///
 /// ```
-/// use hapax::sync::{Cancelled, scope};
+/// use hapax::sync::{Scope, scope};
 ///
 /// let results = scope(|scope| {
+///     // The reference ends with the closure, a clone goes along with the child.
 ///     let within = scope.clone();
 ///     scope.spawn(move || {
-///         within.spawn(|| Ok::<_, Cancelled>(2));
-///         Ok::<_, Cancelled>(1)
+///         within.spawn(|| Ok(2));
+///         Ok(1)
 ///     });
-///     Ok::<_, Cancelled>(())
+///     Ok(())
 /// });
 /// assert_eq!(results.unwrap(), [1, 2]);
+///
+/// fn count_words<'scope>(scope: &Scope<'scope, '_, usize>, text: &'scope str) {
+///     scope.spawn(|| Ok(text.split(' ').count()));
+/// }
+/// let counts = scope(|scope| {
+///     count_words(scope, "one two");
+///     Ok(())
+/// });
+/// assert_eq!(counts.unwrap(), [2]);
 /// ```
 ///
 /// Children borrow what lives longer than the scope, and nothing else:
 ///
 /// ```compile_fail,E0373
-/// # use hapax::sync::{Cancelled, scope};
+/// # use hapax::sync::scope;
 /// scope(|scope| {
 ///     let number = 5;
-///     scope.spawn(|| Ok::<_, Cancelled>(number));
-///     Ok::<_, Cancelled>(())
+///     scope.spawn(|| Ok(number));
+///     Ok(())
 /// });
 /// ```
 pub struct Scope<'scope, 'env: 'scope, T> {
@@ -169,14 +181,15 @@ pub struct Scope<'scope, 'env: 'scope, T> {
 
 impl<'scope, T: Send + 'scope> Scope<'scope, '_, T> {
     /// Begins a child. If the scope has failed already it isn't begun, since it would be cancelled; if the system can't begin
-    /// another thread the scope fails.
+    /// another thread the scope fails. Neither is told here: a long loop wants a
+    /// [`check_cancelled`](super::check_cancelled).
     ///
     /// # Examples
     ///
     /// See [`scope`].
     #[doc(alias = "add")]
     #[doc(alias = "addresult")]
-    pub fn spawn<E: Into<BoxError>>(&self, f: impl FnOnce() -> Result<T, E> + Send + 'scope) {
+    pub fn spawn(&self, f: impl FnOnce() -> Result<T, BoxError> + Send + 'scope) {
         self.spawn_with(thread::Builder::new(), f);
     }
 
@@ -188,21 +201,19 @@ impl<'scope, T: Send + 'scope> Scope<'scope, '_, T> {
     /// ```
     /// use std::thread::{self, Builder};
     ///
-    /// use hapax::sync::{Cancelled, scope};
+    /// use hapax::sync::scope;
     ///
     /// let names = scope(|scope| {
     ///     let builder = Builder::new().name(String::from("alpha"));
-    ///     scope.spawn_with(builder, || {
-    ///         Ok::<_, Cancelled>(thread::current().name().map(str::to_owned))
-    ///     });
-    ///     Ok::<_, Cancelled>(())
+    ///     scope.spawn_with(builder, || Ok(thread::current().name().map(str::to_owned)));
+    ///     Ok(())
     /// });
     /// assert_eq!(names.unwrap()[0].as_deref(), Some("alpha"));
     /// ```
-    pub fn spawn_with<E: Into<BoxError>>(
+    pub fn spawn_with(
         &self,
         builder: thread::Builder,
-        f: impl FnOnce() -> Result<T, E> + Send + 'scope,
+        f: impl FnOnce() -> Result<T, BoxError> + Send + 'scope,
     ) {
         let number = new_thread_number();
         let Some(place) = self.family.begin(number) else {
@@ -212,7 +223,7 @@ impl<'scope, T: Send + 'scope> Scope<'scope, '_, T> {
         let child = move || {
             become_thread(number);
             let within = Within::new(family.tokens.clone());
-            let answer = panic::catch_unwind(AssertUnwindSafe(|| f().map_err(Into::into)));
+            let answer = panic::catch_unwind(AssertUnwindSafe(f));
             drop(within);
             family.end(place, answer);
         };
@@ -249,7 +260,7 @@ struct Family<T> {
     /// Those of the children: of the scope, and of those that it is in.
     tokens: Vec<Arc<Token>>,
     state: Mutex<State<T>>,
-    /// There is another child, or none that isn't done.
+    /// There is another child, or all are done.
     changed: Condvar,
 }
 

@@ -6,8 +6,9 @@ use std::mem;
 use std::panic::resume_unwind;
 use std::thread::ThreadId;
 
-use hapax::sync::{JoinError, Monitor, MonitorGuard, scope, spawn};
+use hapax::sync::{JoinError, Monitor, MonitorGuard, spawn};
 
+use super::scope::{Begin, scope};
 use super::*;
 
 /// What a panic was raised with by `resume_unwind`, so that nothing is printed.
@@ -82,7 +83,7 @@ fn test_condition_cancellation() {
     in_time(|| {
         let (checkpoint, asked) = (Monitor::new(false), Event::new());
         let answer = scope(|scope| {
-            scope.spawn(|| {
+            scope.begin(|| {
                 let inside = checkpoint.enter()?;
                 let inside = inside.wait_while(|is_set| {
                     asked.set();
@@ -549,7 +550,7 @@ fn who_is_cancelled_waits_for_the_end_of_a_call() {
             let has_returned = AtomicBool::new(false);
             thread::scope(|threads| {
                 let answer = scope(|scope| {
-                    scope.spawn(|| {
+                    scope.begin(|| {
                         let mut calls = 0;
                         let inside = monitor.enter().unwrap();
                         let answer = inside.wait_while(|_| {

@@ -8,11 +8,44 @@ use std::thread::Builder;
 
 use hapax::sync::deadlock::{self, Wanted};
 use hapax::sync::{
-    self, BarrierError, Cancelled, Failure, JoinError, Monitor, RwLock, Scope, ScopeError,
-    WaitError, check_cancelled, scope, sleep, spawn,
+    self, BarrierError, BoxError, Cancelled, Failure, JoinError, Monitor, RwLock, Scope,
+    ScopeError, WaitError, check_cancelled, sleep, spawn,
 };
 
 use super::*;
+
+/// As the crate's, for a closure whose error is of any type.
+pub(super) fn scope<'env, T, E, F>(f: F) -> Result<Vec<T>, ScopeError>
+where
+    T: Send,
+    E: Into<BoxError>,
+    F: for<'scope> FnOnce(&Scope<'scope, 'env, T>) -> Result<(), E>,
+{
+    sync::scope(|scope| f(scope).map_err(Into::into))
+}
+
+/// As `spawn`, for children whose errors are of any type.
+pub(super) trait Begin<'scope, T> {
+    fn begin<E: Into<BoxError>>(&self, f: impl FnOnce() -> Result<T, E> + Send + 'scope) {
+        self.begin_with(Builder::new(), f);
+    }
+
+    fn begin_with<E: Into<BoxError>>(
+        &self,
+        builder: Builder,
+        f: impl FnOnce() -> Result<T, E> + Send + 'scope,
+    );
+}
+
+impl<'scope, T: Send + 'scope> Begin<'scope, T> for Scope<'scope, '_, T> {
+    fn begin_with<E: Into<BoxError>>(
+        &self,
+        builder: Builder,
+        f: impl FnOnce() -> Result<T, E> + Send + 'scope,
+    ) {
+        self.spawn_with(builder, || f().map_err(Into::into));
+    }
+}
 
 /// Longer than any test.
 const LONG: Duration = Duration::from_secs(3600);
@@ -21,7 +54,7 @@ const LONG: Duration = Duration::from_secs(3600);
 static CANCELLED: LazyLock<Cancelled> = LazyLock::new(|| {
     let mut error = None;
     let end = scope::<(), _, _>(|scope| {
-        scope.spawn(|| Err("enough"));
+        scope.begin(|| Err("enough"));
         error = sleep(LONG).err();
         Ok::<_, &str>(())
     });
@@ -46,7 +79,7 @@ fn cancelled<R: Send>(wait: impl Fn() -> R + Sync) -> [R; 2] {
     let answers = std::sync::Mutex::new(Vec::new());
     let begins = Event::new();
     let end = scope(|scope| {
-        scope.spawn(|| {
+        scope.begin(|| {
             begins.set();
             let first = wait();
             assert_eq!(check_cancelled(), Err(*CANCELLED));
@@ -70,7 +103,7 @@ fn cancelled<R: Send>(wait: impl Fn() -> R + Sync) -> [R; 2] {
 fn when_cancelled<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     let answer = std::sync::Mutex::new(None);
     let end = scope(|scope| {
-        scope.spawn(|| {
+        scope.begin(|| {
             assert_eq!(sleep(LONG), Err(*CANCELLED));
             *answer.lock().unwrap() = Some(f());
             Ok::<_, &str>(())
@@ -108,7 +141,7 @@ fn test_branch_results() {
         let none: Vec<()> = scope(|_| Ok::<_, Cancelled>(())).unwrap();
         assert_eq!(none, []);
         let one = scope(|scope| {
-            scope.spawn(|| Ok::<_, Cancelled>(42));
+            scope.begin(|| Ok::<_, Cancelled>(42));
             Ok::<_, Cancelled>(())
         });
         assert_eq!(one.unwrap(), [42]);
@@ -125,7 +158,7 @@ fn results_come_in_the_order_of_adding() {
         let results = scope(|scope| {
             for number in 0..CHILDREN {
                 let ended = &ended;
-                scope.spawn(move || {
+                scope.begin(move || {
                     ended[number + 1].wait()?;
                     ended[number].set();
                     Ok::<_, Cancelled>(number)
@@ -142,7 +175,7 @@ fn results_come_in_the_order_of_adding() {
 fn test_branch_errors() {
     in_time(|| {
         let child = scope(|scope| {
-            scope.spawn(|| Err::<(), _>("moo"));
+            scope.begin(|| Err::<(), _>("moo"));
             Ok::<_, &str>(())
         });
         assert_eq!(messages(&child.unwrap_err()), ["moo"]);
@@ -158,7 +191,7 @@ fn test_condition_wait() {
         let counter = Monitor::new(10);
         scope(|scope| {
             for _ in 0..15 {
-                scope.spawn(|| counter.enter().map(|mut counter| *counter += 1));
+                scope.begin(|| counter.enter().map(|mut counter| *counter += 1));
             }
             let guard = counter.enter()?.wait_while(|counter| *counter < 25)?;
             assert_eq!(*guard, 25);
@@ -173,7 +206,7 @@ fn test_main_and_child() {
     in_time(|| {
         let has_failed = Event::new();
         let error = scope::<(), _, _>(|scope| {
-            scope.spawn(|| {
+            scope.begin(|| {
                 has_failed.set();
                 Err("child")
             });
@@ -193,7 +226,7 @@ fn test_multiple_child() {
         let all_run = Barrier::new(3);
         let error = scope::<(), _, _>(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| {
+                scope.begin(|| {
                     all_run.wait();
                     Err("child")
                 });
@@ -208,7 +241,7 @@ fn test_multiple_child() {
 fn test_main_and_cancelled_child() {
     in_time(|| {
         let error = scope(|scope| {
-            scope.spawn(work);
+            scope.begin(work);
             Err("main")
         });
         let error = error.unwrap_err();
@@ -224,8 +257,8 @@ fn test_nested_branch_failing_outer() {
         let inner_end = Mutex::new(None);
         let error = scope::<(), _, _>(|outer| {
             let inner = scope(|inner| {
-                inner.spawn(work);
-                outer.spawn(|| Err("outer child"));
+                inner.begin(work);
+                outer.begin(|| Err("outer child"));
                 Ok::<_, &str>(())
             });
             let error = inner.unwrap_err();
@@ -243,7 +276,7 @@ fn test_nested_branch_failing_outer_direct() {
     in_time(|| {
         let error = scope::<(), _, _>(|outer| {
             scope::<(), _, _>(|_| {
-                outer.spawn(|| Err("outer child"));
+                outer.begin(|| Err("outer child"));
                 work()
             })
             .map(drop)
@@ -256,7 +289,7 @@ fn test_nested_branch_failing_outer_direct() {
 fn test_cancelled_sleep() {
     in_time(|| {
         let error = scope(|scope| {
-            scope.spawn(|| sleep(LONG));
+            scope.begin(|| sleep(LONG));
             Err("main")
         });
         assert_eq!(messages(&error.unwrap_err()), ["main"]);
@@ -270,7 +303,7 @@ fn test_condition_cancellation() {
     in_time(|| {
         let checkpoint = Monitor::new(false);
         let error = scope(|scope| {
-            scope.spawn(|| {
+            scope.begin(|| {
                 let guard = checkpoint.enter()?;
                 guard.wait_while(|is_set| !*is_set).map(drop)
             });
@@ -290,7 +323,7 @@ fn test_paired_deadlock() {
         let error = scope(|scope| {
             for first in 0..2 {
                 let (monitors, both_are_inside) = (&monitors, &both_are_inside);
-                scope.spawn(move || {
+                scope.begin(move || {
                     let _inside = monitors[first].enter()?;
                     both_are_inside.wait();
                     monitors[1 - first].enter().map(drop)
@@ -311,7 +344,7 @@ fn test_branched_deadlock() {
             let monitor = Monitor::named("monitor", ());
             let inside = monitor.enter().unwrap();
             let error = scope(|scope| {
-                scope.spawn(|| {
+                scope.begin(|| {
                     if child_is_late {
                         thread::sleep(SHORT);
                     }
@@ -409,7 +442,7 @@ fn a_notification_to_who_is_cancelled_is_passed_on() {
         thread::scope(|threads| {
             let (mut guard, mut second) = (None, None);
             let end = scope(|scope| {
-                scope.spawn(wait);
+                scope.begin(wait);
                 are_waiting(1);
                 second = Some(threads.spawn(wait));
                 are_waiting(2);
@@ -432,7 +465,7 @@ fn a_notification_counts_that_comes_first() {
         let (waiting, condition) = (Mutex::new(false), Condition::new());
         let has_it = Event::new();
         let end = scope(|scope| {
-            scope.spawn(|| {
+            scope.begin(|| {
                 let mut guard = waiting.lock()?;
                 *guard = true;
                 drop(condition.wait(guard)?);
@@ -485,7 +518,7 @@ fn a_grant_counts_that_comes_first() {
             let semaphore = Semaphore::new(0);
             let begins = Event::new();
             let end = scope(|scope| {
-                scope.spawn(|| {
+                scope.begin(|| {
                     begins.set();
                     semaphore.acquire().map(|permit| permit.forget())
                 });
@@ -507,7 +540,7 @@ fn who_is_cancelled_lets_others_pass() {
         thread::scope(|threads| {
             let mut behind = None;
             let end = scope(|scope| {
-                scope.spawn(|| semaphore.acquire_many(2).map(drop));
+                scope.begin(|| semaphore.acquire_many(2).map(drop));
                 // It has a place in the queue when nobody else gets a permit.
                 until(|| semaphore.try_acquire().is_err());
                 behind = Some(threads.spawn(|| semaphore.acquire().map(drop)));
@@ -731,7 +764,7 @@ fn one_failure_ends_all_waits() {
                 ];
                 for wait in begin {
                     let ended = &ended;
-                    scope.spawn(move || {
+                    scope.begin(move || {
                         is_ready();
                         assert!(wait());
                         ended.fetch_add(1, SeqCst);
@@ -740,7 +773,7 @@ fn one_failure_ends_all_waits() {
                 }
             }
             (0..15).for_each(|_| all.recv().unwrap());
-            scope.spawn(|| Err::<(), _>("enough"));
+            scope.begin(|| Err::<(), _>("enough"));
             never.wait()
         });
         assert_eq!(messages(&error.unwrap_err()), ["enough"]);
@@ -771,7 +804,7 @@ fn the_opener_waits_normally_afterwards() {
     in_time(|| {
         let never = Event::new();
         let error = scope(|scope| {
-            scope.spawn(|| Err::<(), _>("enough"));
+            scope.begin(|| Err::<(), _>("enough"));
             never.wait()
         });
         assert!(error.is_err());
@@ -791,9 +824,9 @@ fn a_scope_in_a_child_of_a_scope() {
         let results = scope(|outer| {
             for fails in [false, true] {
                 let never = &never;
-                outer.spawn(move || {
+                outer.begin(move || {
                     let inner = scope(|inner| {
-                        inner.spawn(move || if fails { Err("inner") } else { Ok(5) });
+                        inner.begin(move || if fails { Err("inner") } else { Ok(5) });
                         if fails {
                             assert_eq!(never.wait(), Err(*CANCELLED));
                         }
@@ -816,9 +849,9 @@ fn an_inner_failure_reaches_the_outer_scope() {
     in_time(|| {
         let never = Event::new();
         let error = scope::<(), _, _>(|outer| {
-            outer.spawn(|| {
+            outer.begin(|| {
                 let inner = scope::<(), _, _>(|inner| {
-                    inner.spawn(|| Err(Own(None)));
+                    inner.begin(|| Err(Own(None)));
                     Ok::<_, &str>(())
                 });
                 inner.map(drop)
@@ -839,7 +872,7 @@ fn an_inner_failure_reaches_the_outer_scope() {
 fn the_innermost_is_cancelled_by_the_outermost() {
     fn nest(depth: usize, never: &Event, begins: &Event) -> Result<(), ScopeError> {
         scope::<(), _, _>(|scope| {
-            scope.spawn(move || {
+            scope.begin(move || {
                 if depth > 0 {
                     return nest(depth - 1, never, begins).map_err(Into::into);
                 }
@@ -853,7 +886,7 @@ fn the_innermost_is_cancelled_by_the_outermost() {
     in_time(|| {
         let (never, begins) = (Event::new(), Event::new());
         let error = scope(|scope| {
-            scope.spawn(|| nest(2, &never, &begins));
+            scope.begin(|| nest(2, &never, &begins));
             begins.wait().unwrap();
             Err("enough")
         });
@@ -872,7 +905,7 @@ fn the_first_failure_comes_first() {
         let error = scope(|scope| {
             for number in 0..4 {
                 let (never, all_are_begun, send) = (&never, &all_are_begun, send.clone());
-                scope.spawn(move || {
+                scope.begin(move || {
                     if number == 2 {
                         all_are_begun.wait().unwrap();
                         return Err::<(), _>("first".to_owned());
@@ -899,17 +932,17 @@ fn children_panic() {
     in_time(|| {
         let (first, second) = (Event::new(), Event::new());
         let error = scope::<(), _, _>(|scope| {
-            scope.spawn(|| -> Result<_, &str> { std::panic::resume_unwind(Box::new("no")) });
+            scope.begin(|| -> Result<_, &str> { std::panic::resume_unwind(Box::new("no")) });
             assert_eq!(first.wait(), Err(*CANCELLED));
             Ok::<_, &str>(())
         });
         assert_eq!(messages(&error.unwrap_err()), ["a thread has panicked: no"]);
         let error = scope::<(), _, _>(|scope| {
-            scope.spawn(|| -> Result<_, &str> {
+            scope.begin(|| -> Result<_, &str> {
                 second.wait().unwrap_err();
                 std::panic::resume_unwind(Box::new(5))
             });
-            scope.spawn(|| -> Result<_, &str> {
+            scope.begin(|| -> Result<_, &str> {
                 std::panic::resume_unwind(Box::new("so".to_owned()))
             });
             Ok::<_, &str>(())
@@ -935,7 +968,7 @@ fn the_closure_panics() {
         let panic = catch_unwind(AssertUnwindSafe(|| {
             scope::<(), Cancelled, _>(|scope| {
                 for _ in 0..5 {
-                    scope.spawn(|| {
+                    scope.begin(|| {
                         let answer = never.wait();
                         thread::sleep(SHORT);
                         ended.fetch_add(1, SeqCst);
@@ -956,10 +989,10 @@ fn a_child_of_a_scope_that_has_failed_is_not_begun() {
         let (never, began) = (Event::new(), AtomicBool::new(false));
         let dropped = Arc::new(());
         let error = scope(|scope| {
-            scope.spawn(|| Err("enough"));
+            scope.begin(|| Err("enough"));
             never.wait().unwrap_err();
             let (began, dropped) = (&began, dropped.clone());
-            scope.spawn(move || {
+            scope.begin(move || {
                 began.store(true, SeqCst);
                 drop(dropped);
                 Ok::<_, &str>(())
@@ -980,8 +1013,8 @@ fn a_child_that_cannot_be_begun_is_a_failure() {
         let cannot = |builder: fn() -> Builder| {
             let began = AtomicBool::new(false);
             let error = scope(|scope| {
-                scope.spawn(|| never.wait());
-                scope.spawn_with(builder(), || {
+                scope.begin(|| never.wait());
+                scope.begin_with(builder(), || {
                     began.store(true, SeqCst);
                     Ok::<_, Cancelled>(())
                 });
@@ -1002,7 +1035,7 @@ fn a_child_that_cannot_be_begun_is_a_failure() {
 fn errors_of_who_is_cancelled_are_left_out() {
     in_time(|| {
         let never = Event::new();
-        let error = scope::<(), _, _>(|scope| {
+        let error = scope::<(), _, _>(|children| {
             type Boxed = Box<dyn Error + Send + Sync>;
             let errors: [Boxed; 9] = [
                 (*CANCELLED).into(),
@@ -1012,23 +1045,21 @@ fn errors_of_who_is_cancelled_are_left_out() {
                 Own(Some((*CANCELLED).into())).into(),
                 Own(Some(Own(Some(WaitError::from(*CANCELLED).into())).into())).into(),
                 Box::new(Own(Some(Boxed::from(*CANCELLED)))),
-                sync::scope::<(), _, _>(|_| Err(*CANCELLED))
-                    .unwrap_err()
-                    .into(),
-                sync::scope::<(), _, _>(|_| {
-                    sync::scope::<(), _, _>(|_| Err(BarrierError::Cancelled)).map(drop)
+                scope::<(), _, _>(|_| Err(*CANCELLED)).unwrap_err().into(),
+                scope::<(), _, _>(|_| {
+                    scope::<(), _, _>(|_| Err(BarrierError::Cancelled)).map(drop)
                 })
                 .unwrap_err()
                 .into(),
             ];
             for error in errors {
                 let never = &never;
-                scope.spawn(move || {
+                children.begin(move || {
                     never.wait().unwrap_err();
                     Err(error)
                 });
             }
-            scope.spawn(|| {
+            children.begin(|| {
                 never.wait().unwrap_err();
                 Err(Own(Some(BarrierError::Broken.into())))
             });
@@ -1049,8 +1080,8 @@ fn errors_of_who_is_cancelled_are_left_out() {
 fn who_is_only_cancelled_is_told_so() {
     in_time(|| {
         let error = scope(|scope| {
-            scope.spawn(|| Err::<(), _>(AcquireError::Cancelled));
-            scope.spawn(|| Err(Own(Some((*CANCELLED).into()))));
+            scope.begin(|| Err::<(), _>(AcquireError::Cancelled));
+            scope.begin(|| Err(Own(Some((*CANCELLED).into()))));
             Err(*CANCELLED)
         });
         let error = error.unwrap_err();
@@ -1085,7 +1116,7 @@ fn children_borrow() {
         let names = ["alpha".to_owned(), "beta".to_owned()];
         let results = scope(|scope| {
             for number in &mut numbers {
-                scope.spawn(|| {
+                scope.begin(|| {
                     *number *= 2;
                     Ok::<&str, Cancelled>(&names[*number % 2])
                 });
@@ -1102,7 +1133,7 @@ fn children_borrow() {
 fn children_begin_children() {
     fn begin<'scope>(scope: &Scope<'scope, '_, usize>, depth: usize, ended: &'scope AtomicUsize) {
         let within = scope.clone();
-        scope.spawn(move || {
+        scope.begin(move || {
             thread::sleep(SHORT / 10);
             for _ in 0..2 * depth.min(1) {
                 begin(&within, depth - 1, ended);
@@ -1135,7 +1166,7 @@ fn a_thousand_children() {
         let results = scope(|scope| {
             for number in 0..CHILDREN {
                 let go = &go;
-                scope.spawn(move || go.wait().map(|()| number));
+                scope.begin(move || go.wait().map(|()| number));
             }
             assert!(format!("{scope:?}").contains(&format!("running: {CHILDREN}")));
             go.set();
@@ -1144,7 +1175,7 @@ fn a_thousand_children() {
         assert_eq!(results.unwrap(), Vec::from_iter(0..CHILDREN));
         let error = scope(|scope| {
             for _ in 0..CHILDREN {
-                scope.spawn(|| sleep(LONG));
+                scope.begin(|| sleep(LONG));
             }
             Err("enough")
         });
@@ -1176,7 +1207,7 @@ fn the_opener_is_part_of_circles_of_others() {
                 });
                 holds.wait().unwrap();
                 let end = scope(|scope| {
-                    scope.spawn(|| {
+                    scope.begin(|| {
                         wait_if_late(1);
                         theirs.lock().map(drop)
                     });
@@ -1209,14 +1240,14 @@ fn one_of_many_children_may_be_stuck() {
         let guard = mutex.lock().unwrap();
         let error = scope(|scope| {
             for _ in 0..3 {
-                scope.spawn(|| never.wait());
+                scope.begin(|| never.wait());
             }
-            scope.spawn(|| {
+            scope.begin(|| {
                 stuck.set();
                 mutex.lock().map(drop)
             });
             for _ in 0..3 {
-                scope.spawn(|| never.wait());
+                scope.begin(|| never.wait());
             }
             stuck.wait().unwrap();
             thread::sleep(SHORT);
@@ -1238,11 +1269,11 @@ fn the_opener_waits_for_children_of_children() {
         let answer = scope(|scope| {
             let within = scope.clone();
             let (monitor, opener_waits) = (&monitor, &opener_waits);
-            scope.spawn(move || {
+            scope.begin(move || {
                 // For this one, and nobody else.
                 opener_waits.wait()?;
                 thread::sleep(SHORT);
-                within.spawn(move || monitor.enter().map(drop));
+                within.begin(move || monitor.enter().map(drop));
                 Ok::<_, Cancelled>(())
             });
             opener_waits.set();
@@ -1283,7 +1314,7 @@ fn registrations_end_with_their_waits() {
         );
         for wait in waits {
             let end = scope(|scope| {
-                scope.spawn(|| {
+                scope.begin(|| {
                     wait();
                     wait();
                     // Who waits for this thread may be among them.
@@ -1298,7 +1329,7 @@ fn registrations_end_with_their_waits() {
         }
         drop(guards);
         let end = scope(|scope| {
-            scope.spawn(|| {
+            scope.begin(|| {
                 let inside = monitor.enter()?;
                 inside.wait_while(|()| true).map(drop)
             });
@@ -1339,13 +1370,13 @@ fn destructors_of_a_childs_thread_locals_may_wait() {
             let guard = LOCK.lock().unwrap();
             thread::scope(|threads| {
                 let results = scope(|scope| {
-                    scope.spawn(|| {
+                    scope.begin(|| {
                         // Before ours, so that it is destroyed when ours is gone: then it isn't late.
                         drop(Lock::owned().lock().unwrap());
                         WAITS.with(|waits| *waits.borrow_mut() = Some(Waits(theirs, send)));
                         end.wait()
                     });
-                    scope.spawn(|| go.wait());
+                    scope.begin(|| go.wait());
                     if opener_is_first {
                         threads.spawn(|| {
                             is_registered(2);

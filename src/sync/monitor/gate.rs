@@ -9,8 +9,8 @@
 //! *Who leaves* looks at the conditions in the queue, those that have waited for longest first, and calls each with no
 //! lock of ours held but the monitor itself. The first one that has come about gets the monitor from it: its name is
 //! written into the owner word, and the raw lock stays locked. So nobody is inside between the look and the waiter, for
-//! whom the condition is as it was seen. If none has come about the lock is given back. Those who enter meanwhile can change
-//! nothing, nor queue up, before it is: so nothing that happens inside is missed.
+//! whom the condition is as it was seen. If none has come about the lock is given back. Who wants to enter meanwhile
+//! waits, and can neither change anything nor queue up: so nothing that happens inside is missed.
 //!
 //! # The conditions
 //!
@@ -24,7 +24,7 @@
 //! |---|---|---|
 //! | yes | no | a look; the waiter, which gives up; the end of who is inside, with an answer |
 //! | yes | yes | who looks: with an answer if the condition has come about or panicked, if the waiter has left a note, or if the thread inside has ended; otherwise back |
-//! | no | no, its turn is up | who has looked, with an answer, when the lock is given back; the waiter waits for that, whatever happens |
+//! | no | no, it is to enter by itself | who has looked, with an answer, when the lock is given back; the waiter waits for that, whatever happens |
 //! | no | no, answered | the waiter |
 //!
 //! A condition runs in the place of the one who waits. So it isn't cancelled with the thread that calls it.
@@ -70,7 +70,7 @@ use crate::table::primitive::{
     AtomicU32, AtomicUsize, Mutex, Ordering::Relaxed, lock, maybe_const_fn,
 };
 
-/// How often in a row a monitor is handed over while others want to enter.
+/// How often in a row a monitor is handed over before the lock is given back for once, so that others get in.
 const MOST_TURNS: u32 = if cfg!(any(loom, shuttle)) { 1 } else { 32 };
 
 pub(super) struct Gate {
