@@ -11,7 +11,7 @@ use std::time::Duration;
 use hapax::model::{Cancellation, end_locks, pass_time};
 use hapax::sync::{
     AcquireError, Barrier, BarrierError, Condition, Event, Lock, Monitor, Mutex, RLock,
-    ReleaseError, RwLock, Semaphore, WaitError, deadlock, sleep,
+    ReleaseError, RwLock, Semaphore, WaitError, deadlock,
 };
 use hapax_loom_tests::{block_on, model as explore, poll_once};
 use loom::cell::UnsafeCell;
@@ -914,7 +914,7 @@ fn cancelling_races_sleeping() {
         let shared = Arc::new((Cancellation::default(), Data::default()));
         let theirs = shared.clone();
         let sleeper = spawn(move || {
-            theirs.0.with(|| sleep(LONG).unwrap_err());
+            theirs.0.with(|| Event::new().wait().unwrap_err());
             theirs.1.get()
         });
         shared.1.add();
