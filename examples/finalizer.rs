@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 use std::{env, fs, io, mem, process, thread};
 
 use hapax::WeakMap;
-use hapax::finalize::{BoxError, Finalize, Finalized, Finalizer};
+use hapax::finalize::{BoxError, Finalize, FinalizeError, Finalized, Finalizer};
 
 /// So many documents are there to ask for, and so many a worker keeps.
 const DOCUMENTS: u64 = 100;
@@ -267,7 +267,10 @@ fn run(sizes: &Sizes) -> Result<(), BoxError> {
     println!("files left: {}", folder.files_left()?);
 
     // A finalizer that fails doesn't fail whoever dropped the handle: the hook is told.
-    finalizer.on_error(|error| println!("error: {error}"));
+    finalizer.on_error(|error| match error {
+        FinalizeError::Failed { error, .. } => println!("error: {error}"),
+        error => println!("error: {error}"),
+    });
     let document = fetch(1)?;
     fs::remove_file(&Finalized::core(&document).file)?;
     drop(document);
@@ -276,7 +279,7 @@ fn run(sizes: &Sizes) -> Result<(), BoxError> {
     // Somebody keeps a document, which shows at the end.
     let kept = fetch(2)?;
     for live in finalizer.shutdown_for(Duration::from_secs(30))? {
-        println!("still alive: {}, for {:?}", live.type_name, live.age());
+        println!("still alive: {live}");
     }
     let (document, parts) = folder.fetch(3, sizes.lines)?;
     let Err(refused) = Finalized::try_new_in(&finalizer, document, parts) else {

@@ -294,7 +294,7 @@ fn documents_are_put_away_on_another_thread_and_none_is_lost() {
     for expected in [
         "pending after the workers: ",
         "files left: 0",
-        "error: the finalizer of finalizer::Document has failed: 1-",
+        "error: 1-",
         "still alive: finalizer::Document, for ",
         "document 3: the finalizer was shut down",
         "kept: \"line 0 of document 2\", files left: 1",
