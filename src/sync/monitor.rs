@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use super::patience::Patience;
 use super::{AcquireError, WaitTimeoutResult};
 use crate::table::primitive::maybe_const_fn;
-use gate::{Gate, Woken};
+use gate::Gate;
 
 /// Data that one thread at a time is *inside* with, and that others wait for to become as they want it: python-safethread's
 /// monitors, with conditions as absl's `Mutex::Await`.
@@ -503,7 +503,7 @@ impl<T: ?Sized> MonitorGuard<'_, T> {
     }
 
     fn wait_with(
-        mut self,
+        self,
         mut condition: impl FnMut(&T) -> bool + Send,
         patience: Patience,
     ) -> Result<(Self, WaitTimeoutResult), AcquireError>
@@ -511,27 +511,14 @@ impl<T: ?Sized> MonitorGuard<'_, T> {
         T: Send,
     {
         let monitor = self.monitor;
+        mem::forget(self);
         // SAFETY: it is called by who is inside and has no other reference then: this thread, or one that leaves.
         let mut condition = move || condition(unsafe { &*monitor.data.get() });
-        let (mut number, mut is_over) = (0, false);
-        loop {
-            let is_to_wait = condition();
-            if !is_to_wait || is_over {
-                return Ok((self, WaitTimeoutResult::new(is_to_wait)));
-            }
-            mem::forget(self);
-            // SAFETY: this thread is inside, and its guard is gone.
-            match unsafe { monitor.gate.wait(&mut number, &mut condition, patience) }? {
-                Woken::Inside => {
-                    // SAFETY: this thread was let in, and has no guard.
-                    let guard = unsafe { monitor.guard() };
-                    return Ok((guard, WaitTimeoutResult::new(false)));
-                }
-                Woken::Outside => {}
-                Woken::TimedOut => is_over = true,
-            }
-            self = monitor.enter()?;
-        }
+        // SAFETY: this thread is inside, and its guard is gone.
+        let is_true = unsafe { monitor.gate.wait_while(&mut condition, patience) }?;
+        // SAFETY: this thread was told that it is inside, and has no guard.
+        let guard = unsafe { monitor.guard() };
+        Ok((guard, WaitTimeoutResult::new(is_true)))
     }
 }
 

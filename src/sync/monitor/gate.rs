@@ -92,8 +92,8 @@ struct State {
 struct Look {
     /// The number of the wait.
     number: u64,
-    /// Who waits has given up meanwhile, and waits for the end of the look.
-    is_over: bool,
+    /// Who waits has done so meanwhile, and waits for the end of the look.
+    has_given_up: bool,
 }
 
 /// What somebody waits for.
@@ -103,8 +103,8 @@ struct Wish {
     /// Who is to own the monitor then.
     thread: u64,
     condition: NonNull<Condition<'static>>,
-    /// Why it is refused, if it is. Written before the answer.
-    refusal: Mutex<Option<Refusal>>,
+    /// What has become of it. Written before the answer.
+    verdict: Mutex<Option<Verdict>>,
 }
 
 /// Whether to wait on.
@@ -115,24 +115,26 @@ unsafe impl Send for Wish {}
 // SAFETY: as above.
 unsafe impl Sync for Wish {}
 
-enum Refusal {
-    /// The condition has come about; the waiter is to enter by itself.
+/// What has become of a wait.
+enum Verdict {
+    /// The condition has come about, and the waiter is inside.
+    Inside,
+    /// The condition has come about, and the waiter is to enter by itself.
     Enter,
-    /// It has given up while somebody looked.
+    /// It has given up.
     GivenUp,
     Panicked(Box<dyn Any + Send>),
+    /// That thread has ended inside.
     Died(u64),
 }
 
-/// How a wait has ended.
-#[derive(Debug, PartialEq, Eq)]
-pub(super) enum Woken {
-    /// The thread is inside, and the condition has come about.
+/// What follows a look.
+enum AfterLook {
+    LookOn,
+    /// The one that was looked at is inside.
     Inside,
-    /// The thread is outside, and is to look at the condition itself.
-    Outside,
-    /// As `Outside`, and the time is over.
-    TimedOut,
+    /// This one is to be told that it may enter, when the lock is free.
+    Enter(Arc<Waiter<Wish>>),
 }
 
 impl Gate {
@@ -204,15 +206,15 @@ impl Gate {
     unsafe fn look_and_leave(&self, own: u64) {
         // SAFETY: as for the caller.
         let next = match unsafe { self.look(own) } {
-            Then::Inside => return,
-            Then::Outside(waiter) => Some(waiter),
-            Then::LookOn => None,
+            AfterLook::Inside => return,
+            AfterLook::Enter(waiter) => Some(waiter),
+            AfterLook::LookOn => None,
         };
         // SAFETY: as for the caller; it wasn't handed over.
         unsafe { self.lock.unlock() };
         // Not before: see "Turns".
         if let Some(next) = next {
-            next.answer_or_refuse(Some(Refusal::Enter));
+            next.tell(Verdict::Enter);
             wake_all(vec![next]);
         }
     }
@@ -222,14 +224,14 @@ impl Gate {
     /// # Safety
     ///
     /// As for `leave`.
-    unsafe fn look(&self, own: u64) -> Then {
+    unsafe fn look(&self, own: u64) -> AfterLook {
         let mut last = 0;
         loop {
             let mut state = lock(&self.state);
             // They stand in the order of their numbers.
             let next = state.queue.first_left(|wish| wish.number <= last).cloned();
             let Some(waiter) = next else {
-                return Then::LookOn;
+                return AfterLook::LookOn;
             };
             last = waiter.wish.number;
             if last == own {
@@ -237,7 +239,7 @@ impl Gate {
             }
             state.looking_at = Some(Look {
                 number: last,
-                is_over: false,
+                has_given_up: false,
             });
             drop(state);
 
@@ -248,7 +250,7 @@ impl Gate {
             let is_to_wait = panic::catch_unwind(AssertUnwindSafe(|| uncancelled(condition)));
             // SAFETY: as for the caller.
             match unsafe { self.end_look(waiter, is_to_wait) } {
-                Then::LookOn => {}
+                AfterLook::LookOn => {}
                 then => return then,
             }
         }
@@ -263,33 +265,33 @@ impl Gate {
         &self,
         waiter: Arc<Waiter<Wish>>,
         is_to_wait: Result<bool, Box<dyn Any + Send>>,
-    ) -> Then {
+    ) -> AfterLook {
         let mut state = lock(&self.state);
         let look = state.looking_at.take().expect("this thread looks");
         // What nobody gets of it, if a condition has panicked, is dropped when nothing is locked: it is user code.
         let outcome = (self.lock.dead_owner(), is_to_wait);
-        let (answer, then) = match outcome {
+        let (verdict, then) = match outcome {
             // This thread's end was told. Who has come for the others hasn't touched this one.
-            (Some(owner), _) => (Some(Refusal::Died(owner)), Then::LookOn),
-            (None, Err(panic)) => (Some(Refusal::Panicked(panic)), Then::LookOn),
-            (None, Ok(true)) if look.is_over => (Some(Refusal::GivenUp), Then::LookOn),
-            (None, Ok(true)) => return Then::LookOn,
+            (Some(owner), _) => (Verdict::Died(owner), AfterLook::LookOn),
+            (None, Err(panic)) => (Verdict::Panicked(panic), AfterLook::LookOn),
+            (None, Ok(true)) if look.has_given_up => (Verdict::GivenUp, AfterLook::LookOn),
+            (None, Ok(true)) => return AfterLook::LookOn,
             (None, Ok(false)) if self.turns.load(Relaxed) >= MOST_TURNS => {
                 self.take(&mut state, &waiter);
-                return Then::Outside(waiter);
+                return AfterLook::Enter(waiter);
             }
             // SAFETY: as for the caller.
             (None, Ok(false)) => match unsafe { self.lock.hand_over(waiter.wish.thread) } {
                 Ok(()) => {
                     // Relaxed: changed by who is inside, and it is the waiter's turn only when it is answered.
                     self.turns.store(self.turns.load(Relaxed) + 1, Relaxed);
-                    (None, Then::Inside)
+                    (Verdict::Inside, AfterLook::Inside)
                 }
-                Err(owner) => (Some(Refusal::Died(owner)), Then::LookOn),
+                Err(owner) => (Verdict::Died(owner), AfterLook::LookOn),
             },
         };
         self.take(&mut state, &waiter);
-        waiter.answer_or_refuse(answer);
+        waiter.tell(verdict);
         drop(state);
         wake_all(vec![waiter]);
         then
@@ -315,12 +317,11 @@ impl Gate {
         self.waiting.store(state.queue.len(), Relaxed);
     }
 
-    /// Leaves, and waits until the condition is said to have come about. Who waits on for the same condition gives the number
-    /// that it had; 0 is none yet.
+    /// Waits as long as the condition is true, and answers whether it was so even when the time was over.
     ///
     /// # Errors
     ///
-    /// If the thread that is inside ends, or the calling one is cancelled. The calling one is outside then.
+    /// If the thread that is inside ends, the calling one is cancelled, or it can't enter again. It is outside then.
     ///
     /// # Panics
     ///
@@ -328,13 +329,53 @@ impl Gate {
     ///
     /// # Safety
     ///
-    /// The calling thread is inside, and behaves as one that isn't from now on, unless it is told otherwise.
-    pub(super) unsafe fn wait(
+    /// The calling thread is inside, and from now on behaves as one that isn't, until it is told that it is.
+    pub(super) unsafe fn wait_while(
+        &self,
+        condition: &mut Condition<'_>,
+        patience: Patience,
+    ) -> Result<bool, AcquireError> {
+        let mut number = 0;
+        loop {
+            let inside = Inside(self);
+            let is_to_wait = condition();
+            mem::forget(inside);
+            if !is_to_wait {
+                return Ok(false);
+            }
+            // SAFETY: as for the caller.
+            let (verdict, answer) = unsafe { self.wait(&mut number, condition, patience) };
+            match (verdict, answer) {
+                (Verdict::Inside, _) => return Ok(false),
+                (Verdict::Enter, _) => self.enter(Patience::Forever)?,
+                (Verdict::GivenUp, Err(NoAnswer::Cancelled)) => {
+                    return Err(AcquireError::Cancelled);
+                }
+                (Verdict::GivenUp, _) => {
+                    self.enter(Patience::Forever)?;
+                    let inside = Inside(self);
+                    let is_to_wait = condition();
+                    mem::forget(inside);
+                    return Ok(is_to_wait);
+                }
+                (Verdict::Panicked(panic), _) => panic::resume_unwind(panic),
+                (Verdict::Died(owner), _) => return Err(died(owner)),
+            }
+        }
+    }
+
+    /// Leaves, and waits until there is a verdict, which only `Inside` brings inside again. Who waits on for the same
+    /// condition gives the number that it had; 0 is none yet.
+    ///
+    /// # Safety
+    ///
+    /// As for `leave`.
+    unsafe fn wait(
         &self,
         number: &mut u64,
         condition: &mut Condition<'_>,
         patience: Patience,
-    ) -> Result<Woken, AcquireError> {
+    ) -> (Verdict, Result<Answer, NoAnswer>) {
         // SAFETY: a change of the lifetime only: the place keeps this frame until nobody calls the condition any more.
         let condition = unsafe {
             mem::transmute::<NonNull<Condition<'_>>, NonNull<Condition<'static>>>(NonNull::from(
@@ -345,7 +386,7 @@ impl Gate {
         // SAFETY: as for the caller.
         unsafe { self.leave_but(*number) };
         let answer = self.sleep(&place.waiter, patience);
-        place.end(answer)
+        (place.leave(answer), answer)
     }
 
     fn enqueue(&self, number: &mut u64, condition: NonNull<Condition<'static>>) -> Place<'_> {
@@ -360,7 +401,7 @@ impl Gate {
             number,
             thread,
             condition,
-            refusal: Mutex::new(None),
+            verdict: Mutex::new(None),
         });
         state
             .queue
@@ -405,10 +446,10 @@ impl Gate {
             queue, looking_at, ..
         } = &mut *state;
         let looked_at = looking_at.as_ref().map(|look| look.number);
-        let refused = queue.answer_some(usize::MAX, Answer::Refused, |wish| {
+        let refused = queue.answer_some(usize::MAX, Answer::Granted, |wish| {
             let is_meant = Some(wish.number) != looked_at;
             if is_meant {
-                *lock(&wish.refusal) = Some(Refusal::Died(owner));
+                *lock(&wish.verdict) = Some(Verdict::Died(owner));
             }
             is_meant
         });
@@ -418,23 +459,10 @@ impl Gate {
     }
 }
 
-/// What follows a look.
-enum Then {
-    LookOn,
-    /// The one that was looked at is inside.
-    Inside,
-    /// This one is to be told that it may enter, when the lock is free.
-    Outside(Arc<Waiter<Wish>>),
-}
-
 impl Waiter<Wish> {
-    fn answer_or_refuse(&self, refusal: Option<Refusal>) {
-        let answer = match &refusal {
-            None => Answer::Granted,
-            Some(_) => Answer::Refused,
-        };
-        *lock(&self.wish.refusal) = refusal;
-        self.answer(answer);
+    fn tell(&self, verdict: Verdict) {
+        *lock(&self.wish.verdict) = Some(verdict);
+        self.answer(Answer::Granted);
     }
 }
 
@@ -459,6 +487,16 @@ impl Held for Gate {
     }
 }
 
+/// Leaves when it is dropped: if a condition panics.
+struct Inside<'a>(&'a Gate);
+
+impl Drop for Inside<'_> {
+    fn drop(&mut self) {
+        // SAFETY: it is made by a thread that is inside, and forgotten by one that stays there.
+        unsafe { self.0.leave() };
+    }
+}
+
 /// A place in the queue. As long as it is there others may call the condition.
 struct Place<'a> {
     gate: &'a Gate,
@@ -467,41 +505,35 @@ struct Place<'a> {
 }
 
 impl Place<'_> {
-    fn end(mut self, answer: Result<Answer, NoAnswer>) -> Result<Woken, AcquireError> {
-        let (answer, why) = match answer {
-            Ok(answer) => (Some(answer), NoAnswer::TimedOut),
-            Err(why) => (self.give_up(), why),
-        };
+    fn leave(mut self, answer: Result<Answer, NoAnswer>) -> Verdict {
         self.is_left = true;
-        let refusal = match answer {
-            Some(Answer::Granted) => return Ok(Woken::Inside),
-            Some(Answer::Refused) => lock(&self.waiter.wish.refusal).take(),
-            None => Some(Refusal::GivenUp),
-        };
-        match (refusal.expect("who is refused is told why"), why) {
-            (Refusal::Enter, _) => Ok(Woken::Outside),
-            (Refusal::GivenUp, NoAnswer::TimedOut) => Ok(Woken::TimedOut),
-            (Refusal::GivenUp, NoAnswer::Cancelled) => Err(AcquireError::Cancelled),
-            (Refusal::Panicked(panic), _) => panic::resume_unwind(panic),
-            (Refusal::Died(owner), _) => Err(died(owner)),
+        match answer {
+            Ok(_) => self.verdict(),
+            Err(_) => self.give_up(),
         }
     }
 
-    /// Leaves the queue. If there is an answer already, or one in the making, it counts.
-    fn give_up(&self) -> Option<Answer> {
+    /// Leaves the queue. If there is a verdict already, or one in the making, it counts.
+    fn give_up(&self) -> Verdict {
         let Wish { number, .. } = self.waiter.wish;
         let mut state = lock(&self.gate.state);
         match &mut state.looking_at {
-            Some(look) if look.number == number => look.is_over = true,
+            Some(look) if look.number == number => look.has_given_up = true,
             _ => {
                 if state.queue.remove(&self.waiter) {
                     self.gate.count(&state);
-                    return None;
+                    return Verdict::GivenUp;
                 }
             }
         }
         drop(state);
-        Some(self.waiter.sleep_on())
+        self.waiter.sleep_on();
+        self.verdict()
+    }
+
+    fn verdict(&self) -> Verdict {
+        let verdict = lock(&self.waiter.wish.verdict).take();
+        verdict.expect("who is answered is told what has become of it")
     }
 }
 
@@ -512,9 +544,9 @@ impl Drop for Place<'_> {
         }
         match self.give_up() {
             // SAFETY: it was handed over to this thread, which doesn't want it any more.
-            Some(Answer::Granted) => unsafe { self.gate.leave() },
-            Some(Answer::Refused) => self.gate.pass_on(),
-            None => {}
+            Verdict::Inside => unsafe { self.gate.leave() },
+            Verdict::Enter => self.gate.pass_on(),
+            Verdict::GivenUp | Verdict::Panicked(_) | Verdict::Died(_) => {}
         }
     }
 }
