@@ -412,7 +412,7 @@ fn cancellation_ends_all_waits() {
                 *guard += below(2);
                 Ok(())
             }),
-            Box::new(|| Ok(drop(mutex.lock()?))),
+            Box::new(|| Ok(mutex.lock().map(drop)?)),
             Box::new(|| {
                 sleep(Duration::from_secs(3600)).unwrap_err();
                 Err("then".into())
@@ -438,7 +438,7 @@ fn cancellation_ends_all_waits() {
 /// sleeps on though all are done.
 #[test]
 fn scopes_in_scopes() {
-    fn nest(depth: usize, never: &Event, failures: &AtomicUsize) -> Result<usize, ScopeError> {
+    fn nest(depth: usize, failures: &AtomicUsize) -> Result<usize, ScopeError> {
         let children = 1 + below(2);
         let results = scope(|scope| {
             for _ in 0..children {
@@ -457,7 +457,7 @@ fn scopes_in_scopes() {
                             });
                             Ok(1)
                         }
-                        _ if depth > 0 => nest(depth - 1, never, failures).map_err(Into::into),
+                        _ if depth > 0 => nest(depth - 1, failures).map_err(Into::into),
                         _ => check_cancelled().map(|()| 1).map_err(Into::into),
                     };
                     end_locks();
@@ -470,8 +470,8 @@ fn scopes_in_scopes() {
         Ok(results.into_iter().sum())
     }
     scenario(30_000, || {
-        let (never, failures) = (Event::new(), AtomicUsize::new(0));
-        let result = nest(2, &never, &failures);
+        let failures = AtomicUsize::new(0);
+        let result = nest(2, &failures);
         match failures.into_inner() {
             0 => assert!(result.unwrap() > 0),
             most => {
