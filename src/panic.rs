@@ -4,7 +4,7 @@ use std::any::Any;
 use std::fmt;
 use std::sync::{Mutex, PoisonError};
 
-/// With what a child of a scope, or a finalizer, has panicked.
+/// With what a thread, or a finalizer, has panicked.
 ///
 /// # Examples
 ///

@@ -372,7 +372,6 @@ pub(crate) use thread::tell_end;
 
 #[cfg(not(loom))]
 pub use crate::finalize::BoxError;
-#[cfg(not(loom))]
 pub use crate::panic::Panic;
 pub use barrier::{Barrier, BarrierError};
 pub use cancel::{Cancelled, check_cancelled, sleep};

@@ -11,7 +11,7 @@ use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::cancel::{Cancelled, NoAnswer};
+use super::cancel::{Cancelled, NoAnswer, check_cancelled};
 use super::patience::Patience;
 use super::waiter::{Answer, Queue, Waiter, wake_all};
 use crate::table::primitive::{Mutex, MutexGuard, lock};
@@ -266,6 +266,8 @@ impl Barrier {
         });
         match answer {
             Ok(Answer::Granted) => Ok(()),
+            // Perhaps by a sibling that was cancelled as well.
+            Ok(Answer::Refused) if check_cancelled().is_err() => Err(BarrierError::Cancelled),
             Ok(Answer::Refused) => Err(BarrierError::Broken),
             Err(NoAnswer::TimedOut) => Err(BarrierError::TimedOut),
             Err(NoAnswer::Cancelled) => Err(BarrierError::Cancelled),
@@ -429,8 +431,8 @@ pub enum BarrierError {
     Broken,
     /// This thread's time was over before all had come. So it has broken the barrier.
     TimedOut,
-    /// This thread was cancelled before all had come: something has failed in the [`Scope`](super::Scope) that it is in. So it
-    /// has broken the barrier.
+    /// This thread was cancelled before all had come: something has failed in the [`Scope`](super::Scope) that it is in. So the
+    /// barrier is broken.
     Cancelled,
     /// It would be a barrier for nobody.
     NoParties,

@@ -31,7 +31,6 @@ use crate::table::primitive::{AtomicBool, Mutex, Ordering, local, lock};
 ///
 /// See [`check_cancelled`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[non_exhaustive]
 pub struct Cancelled;
 
 impl fmt::Display for Cancelled {

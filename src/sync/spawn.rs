@@ -1,6 +1,5 @@
 //! Threads whose ends can be waited for without a deadlock.
 
-use std::any::Any;
 use std::error::Error;
 use std::fmt;
 use std::io;
@@ -10,6 +9,7 @@ use std::thread;
 use super::cancel::refusal;
 use super::deadlock::{DeadlockReport, Wanted, wait_for_threads};
 use super::{AcquireError, Cancelled, Event, ThreadKey, check_cancelled};
+use crate::panic::Panic;
 use crate::table::primitive::{become_thread, new_thread_number};
 
 /// Begins a thread, as [`std::thread::spawn`] does. Waits for its end take part in what is looked at for deadlocks.
@@ -144,7 +144,7 @@ impl<T> JoinHandle<T> {
         }
         let result = self.thread.join();
         drop(registered);
-        result.map_err(JoinError::Panicked)
+        result.map_err(|panic| JoinError::Panicked(Panic::new(panic)))
     }
 
     /// The thread, as errors and reports name it.
@@ -207,7 +207,7 @@ impl<T> fmt::Debug for JoinHandle<T> {
 #[non_exhaustive]
 pub enum JoinError<T> {
     /// The thread has panicked, with this.
-    Panicked(Box<dyn Any + Send>),
+    Panicked(Panic),
     /// The wait would never end.
     Deadlock {
         /// Who waits for whom.
@@ -225,7 +225,7 @@ pub enum JoinError<T> {
 impl<T> fmt::Debug for JoinError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Panicked(_) => f.write_str("Panicked(..)"),
+            Self::Panicked(panic) => f.debug_tuple("Panicked").field(panic).finish(),
             Self::Deadlock { report, handle } => f
                 .debug_struct("Deadlock")
                 .field("report", report)
@@ -241,7 +241,7 @@ impl<T> fmt::Debug for JoinError<T> {
 impl<T> fmt::Display for JoinError<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Panicked(_) => f.write_str("the thread has panicked"),
+            Self::Panicked(panic) => write!(f, "the thread {panic}"),
             Self::Deadlock { report, .. } => {
                 write!(
                     f,

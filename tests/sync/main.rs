@@ -54,6 +54,24 @@ fn in_time<R: Send + 'static>(f: impl FnOnce() -> R + Send + 'static) -> R {
     }
 }
 
+/// Runs a test in a process of its own, since what it looks at is of the whole process.
+fn alone(test: &str, f: impl FnOnce() + Send + 'static) {
+    const CHILD: &str = "HAPAX_TEST_ALONE";
+    if std::env::var_os(CHILD).is_some() {
+        return in_time(f);
+    }
+    let child = std::process::Command::new(std::env::current_exe().unwrap())
+        .args([test, "--exact", "--nocapture"])
+        .env(CHILD, "1")
+        .output()
+        .unwrap();
+    assert!(
+        child.status.success(),
+        "{}",
+        String::from_utf8_lossy(&child.stderr)
+    );
+}
+
 fn is_deadlock<T>(answer: &Result<T, AcquireError>) -> bool {
     matches!(answer, Err(AcquireError::Deadlock(_)))
 }

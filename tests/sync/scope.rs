@@ -114,24 +114,6 @@ fn when_cancelled<R: Send>(f: impl FnOnce() -> R + Send) -> R {
     answer.into_inner().unwrap().unwrap()
 }
 
-/// Runs a test in a process of its own, since what it looks at is of the whole process.
-fn alone(test: &str, f: impl FnOnce() + Send + 'static) {
-    const CHILD: &str = "HAPAX_TEST_ALONE";
-    if std::env::var_os(CHILD).is_some() {
-        return in_time(f);
-    }
-    let child = std::process::Command::new(std::env::current_exe().unwrap())
-        .args([test, "--exact", "--nocapture"])
-        .env(CHILD, "1")
-        .output()
-        .unwrap();
-    assert!(
-        child.status.success(),
-        "{}",
-        String::from_utf8_lossy(&child.stderr)
-    );
-}
-
 // python-safethread's `test_sharedmodule`.
 
 /// `branch` with `add`: there are no results. With `addresult`: there are, once, and in the order of adding.

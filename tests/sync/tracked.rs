@@ -396,7 +396,7 @@ fn joins_return_results_and_panics() {
     let Err(JoinError::Panicked(panic)) = thread.join() else {
         unreachable!()
     };
-    assert_eq!(panic.downcast_ref(), Some(&"no"));
+    assert_eq!(panic.into_payload().downcast_ref(), Some(&"no"));
 }
 
 /// A wait for a channel, whose sender wants a lock that the receiver has.
@@ -530,59 +530,46 @@ fn a_foreign_wait_for_one_of_several() {
 /// In a process of its own: the policy is for the whole of it.
 #[test]
 fn circles_may_be_reported_only() {
-    const CHILD: &str = "HAPAX_TEST_REPORT_ONLY";
-    if std::env::var_os(CHILD).is_none() {
-        let test = "tracked::circles_may_be_reported_only";
-        let child = std::process::Command::new(std::env::current_exe().unwrap())
-            .args([test, "--exact", "--nocapture"])
-            .env(CHILD, "1")
-            .output()
-            .unwrap();
-        assert!(
-            child.status.success(),
-            "{}",
-            String::from_utf8_lossy(&child.stderr)
+    alone("tracked::circles_may_be_reported_only", || {
+        static REPORTS: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
+        deadlock::set_policy(Policy::ReportOnly(|report| {
+            REPORTS.lock().unwrap().push(report.to_string());
+        }));
+        let locks = Arc::new([Mutex::named("a", ()), Mutex::named("b", ())]);
+        let both_hold = Arc::new(Barrier::new(2));
+        for first in 0..2 {
+            let (locks, both_hold) = (locks.clone(), both_hold.clone());
+            // These two hang.
+            thread::spawn(move || {
+                let _own = locks[first].lock();
+                both_hold.wait();
+                locks[1 - first].lock().map(drop)
+            });
+        }
+        until(|| !REPORTS.lock().unwrap().is_empty());
+        thread::sleep(SHORT);
+        let reports = REPORTS.lock().unwrap().clone();
+        assert_eq!(reports.len(), 1);
+        assert!(reports[0].contains("waits for a") && reports[0].contains("waits for b"));
+        assert!(locks.iter().all(Mutex::is_locked));
+        // A listener that panics: nothing is taken, nothing is left.
+        deadlock::set_policy(Policy::ReportOnly(|_| {
+            std::panic::resume_unwind(Box::new(5))
+        }));
+        let semaphore = Semaphore::tracked(1);
+        let permit = semaphore.acquire().unwrap();
+        let wait = catch_unwind(AssertUnwindSafe(|| semaphore.acquire().map(drop)));
+        assert!(wait.is_err());
+        assert_eq!(semaphore.available_permits(), 0);
+        drop(permit);
+        assert_eq!(semaphore.available_permits(), 1);
+        // The two that hang.
+        assert_eq!(deadlock::registered_waits(), 2);
+        // Who comes to them is part of no circle, and hangs as well, but for those who can wait no longer.
+        assert_eq!(
+            locks[0].try_lock_for(SHORT).unwrap_err(),
+            AcquireError::TimedOut
         );
-        return;
-    }
-    static REPORTS: std::sync::Mutex<Vec<String>> = std::sync::Mutex::new(Vec::new());
-    deadlock::set_policy(Policy::ReportOnly(|report| {
-        REPORTS.lock().unwrap().push(report.to_string());
-    }));
-    let locks = Arc::new([Mutex::named("a", ()), Mutex::named("b", ())]);
-    let both_hold = Arc::new(Barrier::new(2));
-    for first in 0..2 {
-        let (locks, both_hold) = (locks.clone(), both_hold.clone());
-        // These two hang.
-        thread::spawn(move || {
-            let _own = locks[first].lock();
-            both_hold.wait();
-            locks[1 - first].lock().map(drop)
-        });
-    }
-    until(|| !REPORTS.lock().unwrap().is_empty());
-    thread::sleep(SHORT);
-    let reports = REPORTS.lock().unwrap().clone();
-    assert_eq!(reports.len(), 1);
-    assert!(reports[0].contains("waits for a") && reports[0].contains("waits for b"));
-    assert!(locks.iter().all(Mutex::is_locked));
-    // A listener that panics: nothing is taken, nothing is left.
-    deadlock::set_policy(Policy::ReportOnly(|_| {
-        std::panic::resume_unwind(Box::new(5))
-    }));
-    let semaphore = Semaphore::tracked(1);
-    let permit = semaphore.acquire().unwrap();
-    let wait = catch_unwind(AssertUnwindSafe(|| semaphore.acquire().map(drop)));
-    assert!(wait.is_err());
-    assert_eq!(semaphore.available_permits(), 0);
-    drop(permit);
-    assert_eq!(semaphore.available_permits(), 1);
-    // The two that hang.
-    assert_eq!(deadlock::registered_waits(), 2);
-    // Who comes to them is part of no circle, and hangs as well, but for those who can wait no longer.
-    assert_eq!(
-        locks[0].try_lock_for(SHORT).unwrap_err(),
-        AcquireError::TimedOut
-    );
-    assert_eq!(REPORTS.lock().unwrap().len(), 1);
+        assert_eq!(REPORTS.lock().unwrap().len(), 1);
+    });
 }
