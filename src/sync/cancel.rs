@@ -18,7 +18,6 @@ use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::AcquireError;
 use super::patience::Patience;
 use super::primitive::Raw;
 use super::waiter::{Answer, Unpark, Waiter};
@@ -207,14 +206,6 @@ impl Drop for Watch<'_> {
 /// Whether the calling thread may ever be cancelled.
 pub(super) fn can_be_cancelled() -> bool {
     with_tokens(|tokens| !tokens.is_empty())
-}
-
-/// Why a wait was refused. Who is cancelled would not have waited for good, so that would have been no deadlock.
-pub(super) fn refusal(error: AcquireError) -> AcquireError {
-    match error {
-        AcquireError::Deadlock(_) if check_cancelled().is_err() => AcquireError::Cancelled,
-        error => error,
-    }
 }
 
 /// Waits for a raw lock, at most until a moment, and until the thread is cancelled.

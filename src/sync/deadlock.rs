@@ -23,11 +23,11 @@ use super::{AcquireError, ThreadKey};
 use crate::table::primitive::{AtomicU64, Mutex, Ordering::Relaxed, global, lock};
 
 pub(super) use graph::{
-    Awaited, Held, State, begin_thread, died, end_thread, owner_died, wait_for_lock,
+    Awaited, Held, Limit, State, begin_thread, died, end_thread, owner_died, wait_for_lock,
     wait_for_oneself, wait_for_threads, with_graph,
 };
 #[cfg(not(loom))]
-pub(super) use graph::{Registered, begin_wait_for_threads};
+pub(super) use graph::{Registered, wait_for_child};
 pub(super) use pool::{NOBODY, Share, Wish};
 pub use report::{DeadlockReport, Step, Wanted};
 
@@ -205,7 +205,7 @@ pub fn retry<R>(mut f: impl FnMut() -> Result<R, AcquireError>) -> Result<R, Acq
 /// ```
 pub fn blocking_on<R>(threads: &[ThreadKey], f: impl FnOnce() -> R) -> Result<R, AcquireError> {
     let threads = threads.iter().map(|thread| thread.number()).collect();
-    let registered = wait_for_threads(threads, Wanted::Act)?;
+    let registered = wait_for_threads(threads, Wanted::Act, Limit::NEVER)?;
     let answer = f();
     drop(registered);
     Ok(answer)

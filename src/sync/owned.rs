@@ -21,9 +21,9 @@
 //!   the next one who waits learns it too.
 //! - *Unlock*: the owner to 0, then the raw lock. Who reads 0 takes the lock for one whose holder is running.
 //! - *Hand over*: the owner to the next one, while the raw lock stays locked. That one sleeps elsewhere, and is told so.
-//! - *Wait*: for `check_after` without more ado, since most waits are over by then. Then the thread, unless it was
-//!   cancelled, asks the graph, which registers the wait in the same critical section, or refuses it (see `deadlock`).
-//!   Then it parks, for good or until its time is over. Before it returns it is taken off the graph.
+//! - *Wait*: for `check_after` without more ado, since most waits are over by then. Then the thread asks the graph,
+//!   which registers the wait in the same critical section, or refuses it (see `deadlock`). Then it parks, for good or
+//!   until its time is over. Before it returns it is taken off the graph.
 //! - *The end of an owner*: under the graph's lock, for each registered wait on something that the thread still owns:
 //!   DIED, then the raw unlock. A wait that isn't registered yet finds out when it is to be.
 //!
@@ -38,7 +38,7 @@
 //! the raw unlock that lets others see it.
 
 use super::AcquireError;
-use super::cancel::{check_cancelled, lock_raw, refusal};
+use super::cancel::{NoAnswer, lock_raw};
 use super::deadlock::{Held, died, owner_died, wait_for_lock, wait_for_oneself};
 use super::patience::Patience;
 use super::primitive::{Raw, RawRwLock, Shared};
@@ -150,16 +150,16 @@ impl<R: Raw + 'static> Owned<R> {
             return Err(self.dead_or(AcquireError::WouldBlock));
         }
         let (look, end) = patience.look_and_end();
-        if way.lock(Some(look)) {
-            return Ok(());
+        match lock_raw(way, Some(look)) {
+            Ok(()) => return Ok(()),
+            Err(NoAnswer::Cancelled) => return Err(self.dead_or(AcquireError::Cancelled)),
+            Err(NoAnswer::TimedOut) => {}
         }
         if end == Some(look) {
             return Err(owner_died(self).unwrap_or(AcquireError::TimedOut));
         }
-        // Not to be reported as part of a circle, which would end by that.
-        check_cancelled().map_err(|why| self.dead_or(why.into()))?;
         // SAFETY: we have a reference to it, and drop the registration here.
-        let registered = unsafe { wait_for_lock(self, end.is_some()) }.map_err(refusal)?;
+        let registered = unsafe { wait_for_lock(self, end.is_some()) }?;
         let answer = lock_raw(way, end);
         drop(registered);
         answer.map_err(|why| self.dead_or(why.into()))

@@ -3,7 +3,7 @@
 //! The threads are those of `std::thread::scope`, which waits for all of them in any case. Before that the one that has opened
 //! the scope waits here, where that is seen: it has an edge in the wait-for graph to each child that isn't done. Such a wait
 //! can't be refused, since it can't go on without its children. So if it would never end the scope fails instead: that
-//! cancels the children, and those that are in the circle end by that. If they are cancelled already nothing is said of it.
+//! cancels the children, and those that are in the circle end by that.
 //!
 //! A child is done when its closure has returned, with all that it has taken with it; what the destructors of its
 //! thread-locals wait for concerns nobody here. So it says under the lock of the scope that it is done, and takes the edge to
@@ -16,13 +16,15 @@
 //! outer scope has failed, or somebody has brought such an error from elsewhere.
 
 use std::fmt;
+use std::mem;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 
 use super::cancel::{Token, Within, tokens};
-use super::deadlock::{Registered, Wanted, begin_wait_for_threads};
+use super::deadlock::{Registered, wait_for_child};
 use super::failure::{Failure, ScopeError};
 use crate::finalize::BoxError;
+use crate::table::FirstPanic;
 use crate::table::primitive::{
     Condvar, Mutex, become_thread, lock, new_thread_number, spawn_scoped, thread, wait,
 };
@@ -130,7 +132,19 @@ where
     });
     match panic {
         None => family.results(),
-        Some(panic) => panic::resume_unwind(panic),
+        Some(panic) => {
+            let (failures, children) = family.take();
+            // Their destructors may panic as well.
+            let mut panics = FirstPanic::default();
+            failures
+                .into_iter()
+                .for_each(|failure| panics.catch(|| drop(failure)));
+            children
+                .into_iter()
+                .for_each(|child| panics.catch(|| drop(child)));
+            panics.discard();
+            panic::resume_unwind(panic)
+        }
     }
 }
 
@@ -248,8 +262,9 @@ impl<T> Clone for Scope<'_, '_, T> {
 
 impl<T> fmt::Debug for Scope<'_, '_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let running = lock(&self.family.state).running;
         f.debug_struct("Scope")
-            .field("running", &lock(&self.family.state).running)
+            .field("running", &running)
             .finish_non_exhaustive()
     }
 }
@@ -362,17 +377,8 @@ impl<T> Family<T> {
             if child.is_done {
                 continue;
             }
-            let answer = match begin_wait_for_threads(vec![child.thread], Wanted::End) {
-                Ok((edge, complaint)) => {
-                    child.edge = Some(edge);
-                    Ok(complaint)
-                }
-                Err(error) => Err(error),
-            };
-            // If it was cancelled, the child's wait ends by that.
-            if self.tokens.iter().any(|token| token.is_cancelled()) {
-                continue;
-            }
+            let (edge, answer) = wait_for_child(child.thread);
+            child.edge = Some(edge);
             // Without the lock: who listens to reports is the user's.
             drop(state);
             match answer {
@@ -383,12 +389,17 @@ impl<T> Family<T> {
         }
     }
 
+    fn take(&self) -> (Vec<Failure>, Vec<Child<T>>) {
+        let mut state = lock(&self.state);
+        (
+            mem::take(&mut state.failures),
+            mem::take(&mut state.children),
+        )
+    }
+
     /// When all children are done.
     fn results(&self) -> Result<Vec<T>, ScopeError> {
-        let mut state = lock(&self.state);
-        let failures = std::mem::take(&mut state.failures);
-        let children = std::mem::take(&mut state.children);
-        drop(state);
+        let (failures, children) = self.take();
         match ScopeError::of(failures) {
             Some(error) => Err(error),
             None => Ok(children

@@ -6,9 +6,8 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
-use super::cancel::refusal;
-use super::deadlock::{DeadlockReport, Wanted, wait_for_threads};
-use super::{AcquireError, Cancelled, Event, ThreadKey, check_cancelled};
+use super::deadlock::{DeadlockReport, Limit, Wanted, wait_for_threads};
+use super::{AcquireError, Cancelled, Event, ThreadKey};
 use crate::panic::Panic;
 use crate::table::primitive::{become_thread, new_thread_number};
 
@@ -125,23 +124,32 @@ impl<T> JoinHandle<T> {
     /// # Ok::<_, std::io::Error>(())
     /// ```
     pub fn join(self) -> Result<T, JoinError<T>> {
-        // Not to be reported as part of a circle, which would end by that.
-        if !self.is_done.is_set() && check_cancelled().is_err() {
-            return Err(JoinError::Cancelled { handle: self });
+        let register = |limit| match wait_for_threads(vec![self.number], Wanted::End, limit) {
+            Err(AcquireError::Deadlock(report)) => Err(report),
+            registered => Ok(registered.expect("it is refused for nothing else")),
+        };
+        if !self.is_done.is_set() {
+            let registered = match register(Limit::of_thread()) {
+                Ok(registered) => registered,
+                Err(report) => {
+                    let handle = self;
+                    return Err(JoinError::Deadlock { report, handle });
+                }
+            };
+            let answer = self.is_done.wait();
+            drop(registered);
+            if answer.is_err() {
+                return Err(JoinError::Cancelled { handle: self });
+            }
         }
-        // Also if it is finished: its thread-locals may have destructors that wait.
-        let registered = match wait_for_threads(vec![self.number], Wanted::End).map_err(refusal) {
+        // Its thread-locals may have destructors that wait, and from this wait for them nobody is woken.
+        let registered = match register(Limit::NEVER) {
             Ok(registered) => registered,
-            Err(AcquireError::Deadlock(report)) => {
+            Err(report) => {
                 let handle = self;
                 return Err(JoinError::Deadlock { report, handle });
             }
-            Err(AcquireError::Cancelled) => return Err(JoinError::Cancelled { handle: self }),
-            Err(_) => unreachable!("a wait for threads is refused for nothing else"),
         };
-        if self.is_done.wait().is_err() {
-            return Err(JoinError::Cancelled { handle: self });
-        }
         let result = self.thread.join();
         drop(registered);
         result.map_err(|panic| JoinError::Panicked(Panic::new(panic)))

@@ -11,8 +11,8 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use super::AcquireError;
-use super::cancel::{NoAnswer, refusal};
-use super::deadlock::{Awaited, NOBODY, Share, State, Wish, with_graph};
+use super::cancel::NoAnswer;
+use super::deadlock::{Awaited, Limit, NOBODY, Share, State, Wish, with_graph};
 use super::patience::Patience;
 use super::semaphore::Semaphore;
 use super::thread::{LATE, me};
@@ -348,7 +348,7 @@ impl Place<'_> {
         }
         // A wait with a time limit is part of no circle. Those who end find it in the queue.
         if end.is_none() {
-            self.register(me).map_err(refusal)?;
+            self.register(me)?;
         }
         Ok(self.waiter.sleep(end))
     }
@@ -362,7 +362,7 @@ impl Place<'_> {
             }
             let permits = self.waiter.wish.share.permits;
             state
-                .begin_wait(me, Awaited::Permits { pool, permits }, false)
+                .begin_wait(me, Awaited::Permits { pool, permits }, Limit::of_thread())
                 .map(Some)
         })?;
         complaint

@@ -2,7 +2,7 @@
 //!
 //! Each is *answered* once, by whoever takes it out under the lock of the queue, and woken when that lock is free again.
 //! Who gives up takes itself out, under the same lock; if it isn't there any more, it was answered, and that counts. (A
-//! barrier takes waiters out before it knows the answer: who gives up then waits for that.)
+//! barrier takes waiters out before it knows the answer, and a monitor before it gives it: who gives up then waits for that.)
 
 use std::collections::VecDeque;
 use std::sync::Arc;

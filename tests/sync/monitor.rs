@@ -6,7 +6,7 @@ use std::mem;
 use std::panic::resume_unwind;
 use std::thread::ThreadId;
 
-use hapax::sync::{JoinError, Monitor, MonitorGuard, spawn};
+use hapax::sync::{Cancelled, JoinError, Monitor, MonitorGuard, check_cancelled, spawn};
 
 use super::scope::{Begin, scope};
 use super::*;
@@ -599,9 +599,9 @@ fn conditions_may_use_other_monitors() {
             let in_b = scope.spawn(|| {
                 let mut refused = 0;
                 let inside = b.enter().unwrap().wait_while(|number| {
-                    asked[1].set();
                     // Whoever calls this is inside of `a`, or `a` is free.
                     refused += u32::from(is_deadlock(&a.enter()));
+                    asked[1].set();
                     *number < 3
                 });
                 assert!(*inside.unwrap() >= 3);
@@ -987,4 +987,36 @@ fn a_monitor_is_made_of_what_it_holds() {
     // What a guard leads to may be shared, as long as it is there.
     let inside = number.enter().unwrap();
     assert_eq!(on_thread(|| *inside), 5);
+}
+
+/// A condition is called by a thread that was cancelled, in the place of one that wasn't.
+#[test]
+fn conditions_are_not_cancelled_with_who_calls_them() {
+    in_time(|| {
+        let monitor = Monitor::new(0);
+        let asked = Event::new();
+        thread::scope(|threads| {
+            let waiter = threads.spawn(|| {
+                let inside = monitor.enter().unwrap().wait_while(|number| {
+                    asked.set();
+                    *number == 0 || check_cancelled().is_err()
+                });
+                *inside.unwrap()
+            });
+            asked.wait().unwrap();
+            let end = scope(|scope| {
+                scope.begin(|| {
+                    while check_cancelled().is_ok() {
+                        thread::yield_now();
+                    }
+                    *monitor.enter().unwrap() = 1;
+                    assert!(check_cancelled().is_err());
+                    Ok::<_, Cancelled>(())
+                });
+                Err("enough")
+            });
+            assert!(end.is_err());
+            assert_eq!(waiter.join().unwrap(), 1);
+        });
+    });
 }

@@ -1267,6 +1267,184 @@ fn the_opener_waits_for_children_of_children() {
     });
 }
 
+/// Who waits for what a cancelled child holds: that one ends by itself, when it notices.
+#[test]
+fn who_is_cancelled_is_in_nobodys_way() {
+    in_time(|| {
+        let (first, second) = (Mutex::new(()), Mutex::new(()));
+        let (holds, failed) = (Event::new(), Event::new());
+        let guard = second.lock().unwrap();
+        thread::scope(|threads| {
+            let (first, second, holds, failed) = (&first, &second, &holds, &failed);
+            threads.spawn(move || {
+                let end = scope(|scope| {
+                    scope.begin(|| {
+                        let _first = first.lock()?;
+                        holds.set();
+                        second.lock().map(drop)
+                    });
+                    holds.wait().unwrap();
+                    // It looks after 10 ms, 30, 70 and so on, and so not for a while.
+                    thread::sleep(Duration::from_millis(350));
+                    failed.set();
+                    Err("enough")
+                });
+                assert_eq!(messages(&end.unwrap_err()), ["enough"]);
+            });
+            failed.wait().unwrap();
+            thread::sleep(Duration::from_millis(20));
+            first.lock().map(drop).unwrap();
+        });
+        drop(guard);
+    });
+}
+
+/// The same for the opener of an outer scope, which waits for a child whose own scope has failed.
+#[test]
+fn an_outer_opener_waits_for_who_is_cancelled() {
+    in_time(|| {
+        let (mutex, failed) = (Mutex::new(()), Event::new());
+        let guard = mutex.lock().unwrap();
+        let end = scope(|outer| {
+            let (mutex, failed) = (&mutex, &failed);
+            outer.begin(move || {
+                let inner = scope(|inner| {
+                    inner.begin(move || {
+                        thread::sleep(Duration::from_millis(350));
+                        failed.set();
+                        Err::<(), _>("inner")
+                    });
+                    mutex.lock().map(drop)
+                });
+                assert_eq!(messages(&inner.unwrap_err()), ["inner"]);
+                Ok::<_, Cancelled>(())
+            });
+            failed.wait()?;
+            thread::sleep(Duration::from_millis(20));
+            Ok::<_, Cancelled>(())
+        });
+        drop(guard);
+        assert_eq!(end.unwrap(), [()]);
+    });
+}
+
+/// The opener's wait for a child was refused; it waits all the same, and others see that.
+#[test]
+fn an_opener_that_was_refused_waits_all_the_same() {
+    in_time(|| {
+        let (mutex, stuck) = (Mutex::new(()), Event::new());
+        let (send_key, key) = mpsc::channel();
+        let (go_on, asked) = mpsc::channel::<()>();
+        let (send, answer) = mpsc::channel();
+        thread::scope(|threads| {
+            let guard = mutex.lock().unwrap();
+            let mutex = &mutex;
+            threads.spawn(move || {
+                send_key.send(ThreadKey::current()).unwrap();
+                asked.recv().unwrap();
+                thread::sleep(SHORT);
+                // The child waits for the answer, and the opener, which has the mutex, for the child.
+                send.send(is_deadlock(&mutex.lock())).unwrap();
+            });
+            let other = key.recv().unwrap();
+            let end = scope(|scope| {
+                let stuck = &stuck;
+                scope.begin(move || {
+                    stuck.set();
+                    let cancelled = mutex.lock().map(drop);
+                    let was_refused = deadlock::blocking_on(&[other], || {
+                        go_on.send(()).unwrap();
+                        answer.recv().unwrap()
+                    });
+                    assert_eq!(was_refused, Ok(true));
+                    cancelled
+                });
+                stuck.wait().unwrap();
+                thread::sleep(SHORT);
+                Ok::<_, Cancelled>(())
+            });
+            drop(guard);
+            assert!(is_a_deadlock(end.unwrap_err().source().unwrap()));
+        });
+    });
+}
+
+/// One circle, and one report of it, however many children there are.
+#[test]
+fn circles_of_openers_are_reported_once() {
+    alone("scope::circles_of_openers_are_reported_once", || {
+        static REPORTS: AtomicUsize = AtomicUsize::new(0);
+        static STUCK: Mutex<()> = Mutex::new(());
+        static WAITS: Event = Event::new();
+        static NEVER: Event = Event::new();
+        deadlock::set_policy(deadlock::Policy::ReportOnly(|_| {
+            REPORTS.fetch_add(1, SeqCst);
+        }));
+        // It hangs.
+        thread::spawn(|| {
+            let _guard = STUCK.lock().unwrap();
+            scope(|scope| {
+                scope.begin(|| {
+                    WAITS.set();
+                    STUCK.lock().map(drop)
+                });
+                for _ in 0..5 {
+                    scope.begin(|| NEVER.wait());
+                }
+                WAITS.wait()
+            })
+        });
+        // Of all of them, and of the one that waits for the mutex.
+        until(|| deadlock::registered_waits() == 7);
+        thread::sleep(SHORT);
+        assert_eq!(REPORTS.load(SeqCst), 1);
+    });
+}
+
+/// Whoever formats it may use it.
+#[test]
+fn a_scope_that_is_shown_begins_children() {
+    struct Begins<F>(F);
+    impl<F: FnMut()> fmt::Write for Begins<F> {
+        fn write_str(&mut self, _: &str) -> fmt::Result {
+            (self.0)();
+            Ok(())
+        }
+    }
+    in_time(|| {
+        let results = scope(|scope| {
+            let mut begins = Begins(|| scope.begin(|| Ok::<_, Cancelled>(1)));
+            fmt::Write::write_fmt(&mut begins, format_args!("{scope:?}")).unwrap();
+            Ok::<_, Cancelled>(())
+        });
+        assert!(results.unwrap().iter().sum::<u32>() > 0);
+    });
+}
+
+/// Results die while the panic of the closure is on its way out.
+#[test]
+fn results_that_panic_while_the_closure_does() {
+    struct Bomb;
+    impl Drop for Bomb {
+        fn drop(&mut self) {
+            panic!("a result");
+        }
+    }
+    let message = common::panic_of(|| {
+        scope(|scope| {
+            for _ in 0..2 {
+                scope.begin(|| Ok::<_, Cancelled>(Bomb));
+            }
+            thread::sleep(SHORT);
+            if true {
+                panic!("the closure");
+            }
+            Ok::<_, Cancelled>(())
+        })
+    });
+    assert_eq!(message, "the closure");
+}
+
 /// Nothing is left of waits that were cancelled, nor of those for children.
 #[test]
 fn registrations_end_with_their_waits() {

@@ -4,18 +4,19 @@
 //!
 //! A thread's *registered wait* is for a lock that one thread holds, for permits of a tracked semaphore that several may
 //! hold, or for one of several threads to end or to do something. A thread has one such wait, or several if it waits within
-//! `blocking_on`: then it needs all of them to end. The owner word of a lock says who holds it, the *pool* of a semaphore
+//! `blocking_on`, or for the children of a scope: then it needs all of them to end. The owner word of a lock says who holds it, the *pool* of a semaphore
 //! says who has its permits; both lead to threads again.
 //!
 //! A registered thread *can go on* if what it waits for comes free once all threads that run have let go of what they
 //! hold, and then those that can go on by that, and so on (`circle`). A thread that isn't registered runs. A wait with a
-//! time limit ends by itself, so it counts for nothing here; for a lock it is registered all the same, to learn of the
-//! owner's end. What a thread has taken with it when it ended doesn't come free.
+//! time limit ends by itself, and so does one of a thread that was cancelled, when that notices: they count for nothing here.
+//! Waits for locks with a time limit are registered all the same, to learn of the owner's end. What a thread has taken with it when it ended doesn't come free.
 //!
 //! A thread that is about to park for good looks whether it could go on if it were registered. If not, it is itself the
 //! reason: all registered waits could go on while it ran. So there is a circle from it to itself, among threads that
 //! can't go on. It is refused, with that circle as a report, and the others go on when it lets go of what they want.
-//! Otherwise its wait is registered. Both happen in one critical section.
+//! Otherwise its wait is registered. Both happen in one critical section. (Who waits for children can't be refused. It is told,
+//! and its wait is registered all the same: it cancels the children.)
 //!
 //! - *No deadlock is missed.* Each thread of a circle owns what the one before wants before it registers its own wait.
 //!   Registrations come one after the other, so the last one sees all others. Apart from registrations, only a thread's end
@@ -40,6 +41,7 @@ use std::sync::Arc;
 
 use super::pool::{NOBODY, Pool};
 use super::{DeadlockReport, Listener, Policy, Step, Wanted, circle, policy};
+use crate::sync::cancel::{Token, tokens};
 use crate::sync::thread::{LATE, me};
 use crate::sync::waiter::wake_all;
 use crate::sync::{AcquireError, ThreadKey};
@@ -93,8 +95,36 @@ impl HeldRef {
 struct Wait {
     number: u64,
     awaited: Awaited,
+    limit: Limit,
+}
+
+/// What ends a wait apart from what is waited for.
+pub(in crate::sync) enum Limit {
     /// It ends by itself.
-    is_timed: bool,
+    Time,
+    /// It ends when one of these is cancelled; if there is none, never.
+    Tokens(Vec<Arc<Token>>),
+}
+
+impl Limit {
+    /// Of a wait of the calling thread that ends when that is cancelled.
+    pub(in crate::sync) fn of_thread() -> Self {
+        Self::Tokens(tokens())
+    }
+
+    pub(in crate::sync) const NEVER: Self = Self::Tokens(Vec::new());
+
+    /// What a late thread holds others take for held by nobody, so its wait can't be part of a circle.
+    fn unless_late(self, me: u64) -> Self {
+        if me & LATE == 0 { self } else { Self::Time }
+    }
+
+    fn ends_it(&self) -> bool {
+        match self {
+            Self::Time => true,
+            Self::Tokens(tokens) => tokens.iter().any(|token| token.is_cancelled()),
+        }
+    }
 }
 
 pub(in crate::sync) struct State {
@@ -156,36 +186,46 @@ pub(in crate::sync) unsafe fn wait_for_lock(
 ) -> Result<Registered, AcquireError> {
     // SAFETY: as for the caller: it is taken off the graph with that.
     let held = unsafe { HeldRef::to(held) };
-    register(Awaited::Lock(held), is_timed).map(complain)
+    let limit = if is_timed {
+        Limit::Time
+    } else {
+        Limit::of_thread()
+    };
+    register(Awaited::Lock(held), limit)
 }
 
 /// Registers that the calling thread waits for one of these threads.
 pub(in crate::sync) fn wait_for_threads(
     threads: Vec<u64>,
     wanted: Wanted,
+    limit: Limit,
 ) -> Result<Registered, AcquireError> {
-    begin_wait_for_threads(threads, wanted).map(complain)
+    register(Awaited::Threads(threads, wanted), limit)
 }
 
-/// As `wait_for_threads`, for a caller that has a lock and makes the complaint without it.
-pub(in crate::sync) fn begin_wait_for_threads(
-    threads: Vec<u64>,
-    wanted: Wanted,
-) -> Result<(Registered, Complaint), AcquireError> {
-    register(Awaited::Threads(threads, wanted), false)
-}
-
-fn register(awaited: Awaited, is_timed: bool) -> Result<(Registered, Complaint), AcquireError> {
+fn register(awaited: Awaited, limit: Limit) -> Result<Registered, AcquireError> {
     // Not under the lock: a thread's first call takes it.
     let me = me();
-    let (wait, complaint) = with_graph(|state| state.begin_wait(me, awaited, is_timed))?;
+    let (wait, complaint) = with_graph(|state| state.begin_wait(me, awaited, limit))?;
     let thread = me & !LATE;
-    Ok((Registered { thread, wait }, complaint))
+    let registered = Registered { thread, wait };
+    complaint.make();
+    Ok(registered)
 }
 
-fn complain((registered, complaint): (Registered, Complaint)) -> Registered {
-    complaint.make();
-    registered
+/// Registers that the calling thread waits for a child, which it does whatever the answer is. The complaint is to be made
+/// without any lock.
+#[cfg(not(loom))]
+pub(in crate::sync) fn wait_for_child(child: u64) -> (Registered, Result<Complaint, AcquireError>) {
+    let me = me();
+    let awaited = Awaited::Threads(vec![child], Wanted::End);
+    with_graph(|state| {
+        let thread = me & !LATE;
+        let limit = Limit::NEVER.unless_late(me);
+        let answer = state.look(thread, &awaited, &limit);
+        let wait = state.push_wait(thread, awaited, limit);
+        (Registered { thread, wait }, answer)
+    })
 }
 
 /// A report for whoever wants to hear of deadlocks that aren't broken, to be made without the lock.
@@ -220,7 +260,7 @@ impl State {
         &mut self,
         me: u64,
         awaited: Awaited,
-        is_timed: bool,
+        limit: Limit,
     ) -> Result<(u64, Complaint), AcquireError> {
         if let Awaited::Lock(held) = &awaited
             && let Some(owner) = self.dead_owner(held.get())
@@ -228,24 +268,40 @@ impl State {
             return Err(died(owner));
         }
         let thread = me & !LATE;
-        // What a late thread holds others take for held by nobody, so its wait can't be part of a circle.
-        let is_timed = is_timed || me & LATE != 0;
-        let mut complaint = Complaint(None);
-        if !is_timed && let Some(report) = circle::find(self, thread, Some(&awaited)) {
-            match policy() {
-                Policy::Break => return Err(AcquireError::Deadlock(Arc::new(report))),
-                Policy::ReportOnly(listener) => complaint = Complaint(Some((report, listener))),
-            }
-        }
-        Ok((self.push_wait(thread, awaited, is_timed), complaint))
+        let limit = limit.unless_late(me);
+        let complaint = self.look(thread, &awaited, &limit)?;
+        Ok((self.push_wait(thread, awaited, limit), complaint))
     }
 
-    pub(super) fn push_wait(&mut self, thread: u64, awaited: Awaited, is_timed: bool) -> u64 {
+    /// Whether a wait of that thread would never end.
+    fn look(
+        &self,
+        thread: u64,
+        awaited: &Awaited,
+        limit: &Limit,
+    ) -> Result<Complaint, AcquireError> {
+        if limit.ends_it() {
+            return Ok(Complaint(None));
+        }
+        let Some(report) = circle::find(self, thread, Some(awaited)) else {
+            return Ok(Complaint(None));
+        };
+        // It may wait for several things at once, and have heard that one of these waits never ends.
+        if circle::find(self, thread, None).is_some() {
+            return Ok(Complaint(None));
+        }
+        match policy() {
+            Policy::Break => Err(AcquireError::Deadlock(Arc::new(report))),
+            Policy::ReportOnly(listener) => Ok(Complaint(Some((report, listener)))),
+        }
+    }
+
+    pub(super) fn push_wait(&mut self, thread: u64, awaited: Awaited, limit: Limit) -> u64 {
         self.last_wait += 1;
         let wait = Wait {
             number: self.last_wait,
             awaited,
-            is_timed,
+            limit,
         };
         self.waits.entry(thread).or_default().push(wait);
         self.last_wait
@@ -274,7 +330,7 @@ impl State {
     pub(super) fn endless_waits(&self, thread: u64) -> impl Iterator<Item = &Awaited> {
         let waits = self.waits.get(&thread).into_iter().flatten();
         waits
-            .filter(|wait| !wait.is_timed)
+            .filter(|wait| !wait.limit.ends_it())
             .map(|wait| &wait.awaited)
     }
 

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 use super::circle;
-use super::graph::{Awaited, Held, HeldRef, State};
+use super::graph::{Awaited, Held, HeldRef, Limit, State};
 use crate::sync::ThreadKey;
 use crate::sync::deadlock::{NOBODY, Share, Wanted};
 
@@ -174,7 +174,8 @@ proptest! {
             for (want, is_timed) in waits {
                 // SAFETY: the locks outlive the state.
                 let awaited = unsafe { plan.awaited(want, &locks, &pools) };
-                state.push_wait(thread, awaited, *is_timed);
+                let limit = if *is_timed { Limit::Time } else { Limit::NEVER };
+                state.push_wait(thread, awaited, limit);
             }
         }
         let stuck = plan.stuck();
