@@ -289,54 +289,60 @@
 //!
 //! # Deadlocks
 //!
-//! A thread that waits for a [`Mutex`], an [`RLock`], a [`Lock::owned`], a [`Monitor`], a writer of an [`RwLock`], permits of a
-//! [`Semaphore::tracked`], the end of a thread that was [spawned](spawn()) here, or the children of a [`scope()`], without a
-//! time limit, looks where that
-//! would lead: for locks and permits after a millisecond ([`deadlock::set_check_after`]), otherwise at once. If the wait would never end, because of the
-//! holder's own wait, and that of whoever holds what that one waits for, up to this thread, the call returns
-//! [`AcquireError::Deadlock`] with a [report](DeadlockReport), and the others go on as soon as this thread lets go of what
-//! they want. (A scope can't return before its children are done: it fails with that error, and cancels them.) Exactly one thread of a circle (a cycle of the wait-for graph) gets that error: the one that would have
-//! closed it, or, where a thread has closed it by ending with permits that it leaked, one that waits for those. None is
-//! missed, and there are no false alarms; `src/sync/deadlock/graph.rs` says why, and [docs/SYNC.md] what was seen.
+//! A thread that waits for a [`Mutex`], an [`RLock`], a [`Lock::owned`], a [`Monitor`], a writer of an [`RwLock`],
+//! permits of a [`Semaphore::tracked`], the end of a thread that was [spawned](spawn()) here, or the children of a
+//! [`scope()`], without a time limit, looks where that would lead: for locks and permits after a millisecond
+//! ([`deadlock::set_check_after`]), otherwise at once. If the wait would never end, because of the holder's own wait,
+//! and that of whoever holds what that one waits for, up to this thread, the call returns [`AcquireError::Deadlock`]
+//! with a [report](DeadlockReport), and the others go on as soon as this thread lets go of what they want. (A scope
+//! can't return before its children are done: it fails with that error, and cancels them.) Exactly one thread of a
+//! circle (a cycle of the wait-for graph) gets that error: the one that would have closed it, or, where a thread has
+//! closed it by ending with permits that it leaked, one that waits for those. None is missed, and there are no false
+//! alarms; `src/sync/deadlock/graph.rs` says why, and [docs/SYNC.md] what was seen.
 //!
-//! Not seen are waits with a time limit, which end by themselves; waits for readers, events, conditions, also those of a
-//! monitor, barriers, ordinary semaphores, an unowned [`Lock`], which anybody may release; what tasks wait for; locks of other libraries, channels and
-//! joins of `std`, unless [`deadlock::blocking_on`] names the threads; and what threads hold or wait for whose thread-locals
-//! are being destroyed. When a wait for a [`Condition`] is over, to take the lock again is a wait as any other.
+//! Not seen are waits with a time limit, which end by themselves; waits for readers, events, conditions, also those of
+//! a monitor, barriers, ordinary semaphores, an unowned [`Lock`], which anybody may release; what tasks wait for;
+//! locks of other libraries, channels and joins of `std`, unless [`deadlock::blocking_on`] names the threads; and what
+//! threads hold or wait for whose thread-locals are being destroyed. When a wait for a [`Condition`] is over, to take
+//! the lock again is a wait as any other.
 //!
 //! [docs/SYNC.md]: https://docs.rs/crate/hapax/latest/source/docs/SYNC.md
 //!
 //! # Holders that end
 //!
 //! A thread that ends while it holds a [`Mutex`], an [`RLock`], a [`Lock::owned`], a [`Monitor`], or an [`RwLock`] for
-//! writing, because a guard was forgotten or leaked, makes all waits for it end with [`AcquireError::OwnerDied`], those that have begun before
-//! and those to come. A panic gives locks back as it passes their guards, and poisons nothing.
+//! writing, because a guard was forgotten or leaked, makes all waits for it end with [`AcquireError::OwnerDied`],
+//! those that have begun before and those to come. A panic gives locks back as it passes their guards, and poisons
+//! nothing.
 //!
-//! A thread ends, for this, when its thread-locals are destroyed. A guard that lies in a thread-local may be dropped after
-//! that: if nobody has waited for the lock it is given back, otherwise the lock stays out of use. What a thread takes only
-//! then, and leaks, nobody learns of.
+//! A thread ends, for this, when its thread-locals are destroyed. A guard that lies in a thread-local may be dropped
+//! after that: if nobody has waited for the lock it is given back, otherwise the lock stays out of use. What a thread
+//! takes only then, and leaks, nobody learns of.
 //!
 //! # Cancelled threads
 //!
 //! When something fails in a [`scope()`] the threads in it are *cancelled*: a wait of theirs ends with [`Cancelled`],
-//! [`AcquireError::Cancelled`], or what the error of its kind has for that, also one with a time limit, and the lock or the
-//! guard that it would have come with isn't there. That is why a wait for an [`Event`] returns a `Result`. [`sleep()`] is a
-//! sleep that can be cancelled, [`check_cancelled`] is for who doesn't wait. Threads that aren't in a scope are never cancelled.
+//! [`AcquireError::Cancelled`], or what the error of its kind has for that, also one with a time limit, and the lock
+//! or the guard that it would have come with isn't there. That is why a wait for an [`Event`] returns a `Result`.
+//! [`sleep()`] is a sleep that can be cancelled, [`check_cancelled`] is for who doesn't wait. Threads that aren't in a
+//! scope are never cancelled.
 //!
 //! # Blocking
 //!
-//! `lock`, `read`, `write`, `enter`, `acquire`, `wait` and `join` block the thread, and so do [`sleep()`], [`scope()`],
-//! [`deadlock::retry`] and [`deadlock::blocking_on`]. The forms with a time limit don't block for longer than that, except that a [`Condition`] takes
-//! its lock again, a wait in a [`Monitor`] enters again, and a [`Barrier`] runs its action, without a limit. Everything else doesn't block, but for a moment.
+//! `lock`, `read`, `write`, `enter`, `acquire`, `wait` and `join` block the thread, and so do [`sleep()`],
+//! [`scope()`], [`deadlock::retry`] and [`deadlock::blocking_on`]. The forms with a time limit don't block for longer
+//! than that, except that a [`Condition`] takes its lock again, a wait in a [`Monitor`] enters again, and a
+//! [`Barrier`] runs its action, without a limit. Everything else doesn't block, but for a moment.
 //!
-//! Tasks don't block: [`Event::wait_async`], [`Semaphore::acquire_async`] and [`Condition::notified`] work on any executor,
-//! stand in the same queues as threads, and lose nothing when they are dropped. A guard of data stays on its thread, so it
-//! can't be kept across an `await`.
+//! Tasks don't block: [`Event::wait_async`], [`Semaphore::acquire_async`] and [`Condition::notified`] work on any
+//! executor, stand in the same queues as threads, and lose nothing when they are dropped. A guard of data stays on its
+//! thread, so it can't be kept across an `await`.
 //!
-//! [`Semaphore::new`] and [`Semaphore::bounded`] serve those who wait in the order in which they came; of the barging and the
-//! tracked ones who wants many permits may be passed by others. Conditions notify in the order in which waits began. The locks
-//! are parking_lot's: who comes by may pass those who wait, but about every half millisecond the one that has waited for longest
-//! gets the lock. A wait that lasts for a millisecond goes to the end of that queue, once, when it is looked at for deadlocks.
+//! [`Semaphore::new`] and [`Semaphore::bounded`] serve those who wait in the order in which they came; of the barging
+//! and the tracked ones who wants many permits may be passed by others. Conditions notify in the order in which waits
+//! began. The locks are parking_lot's: who comes by may pass those who wait, but about every half millisecond the one
+//! that has waited for longest gets the lock. A wait that lasts for a millisecond goes to the end of that queue when
+//! it is looked at for deadlocks, and that of a thread in a scope each time that this looks whether it is cancelled.
 //!
 //! A global allocator can't use any of this: it allocates.
 
