@@ -235,3 +235,29 @@ fn threads_that_wait_in_monitors_leave_nothing() {
     assert_eq!(deadlock::registered_waits(), 0);
     assert!(after[rounds - 1] - after[0] < SLACK, "{after:?}");
 }
+
+/// A scope lasts, while a child of it goes to sleep again and again.
+#[cfg(feature = "sync")]
+#[test]
+fn waits_leave_nothing_with_their_scope() {
+    use std::time::Duration;
+
+    use hapax::sync::{scope, sleep};
+
+    let times = if cfg!(miri) { 10 } else { 1_000 };
+    let _alone = ALONE.lock();
+    let results = scope(|scope| {
+        scope.spawn(|| {
+            let wait = || (0..times).try_for_each(|_| sleep(Duration::ZERO));
+            wait()?;
+            let before = live();
+            for _ in 0..10 {
+                wait()?;
+            }
+            Ok(live() - before)
+        });
+        Ok(())
+    });
+    let more = results.unwrap()[0];
+    assert!(more < SLACK, "{more}");
+}
