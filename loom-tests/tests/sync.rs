@@ -11,7 +11,7 @@ use std::time::Duration;
 use hapax::model::{Cancellation, end_locks, pass_time};
 use hapax::sync::{
     AcquireError, Barrier, BarrierError, Condition, Event, Lock, Monitor, Mutex, RLock,
-    ReleaseError, RwLock, Semaphore, WaitError, deadlock,
+    ReleaseError, RwLock, Semaphore, WaitError, check_cancelled, deadlock,
 };
 use hapax_loom_tests::{block_on, model as explore, poll_once};
 use loom::cell::UnsafeCell;
@@ -904,6 +904,27 @@ fn monitor_owner_death_races_a_panic() {
 }
 
 // Cancellation.
+
+/// A thread looks whether it is cancelled, without a lock.
+///
+/// Would catch: what came before isn't seen.
+#[test]
+fn cancelling_races_a_look() {
+    model(3, || {
+        let shared = Arc::new((Cancellation::default(), Data::default()));
+        let theirs = shared.clone();
+        let looker = spawn(move || {
+            theirs.0.with(|| {
+                if check_cancelled().is_err() {
+                    assert_eq!(theirs.1.get(), 1);
+                }
+            })
+        });
+        shared.1.add();
+        shared.0.cancel();
+        looker.join().unwrap();
+    });
+}
 
 /// A thread goes to sleep while it is cancelled.
 ///

@@ -45,7 +45,7 @@ impl Error for Cancelled {}
 /// # Errors
 ///
 /// [`Cancelled`] if it is in a [`Scope`](super::Scope), as a child or within the call that has opened it, in which a child
-/// has failed, or that call's closure; or in such a one within such a one.
+/// has failed, or that call's closure; or in such a one within such a one. What was done before that failure is seen.
 ///
 /// # Examples
 ///
