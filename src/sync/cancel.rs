@@ -61,8 +61,11 @@ impl Error for Cancelled {}
 /// assert_eq!(answer.unwrap_err().to_string(), "something else");
 /// ```
 pub fn check_cancelled() -> Result<(), Cancelled> {
-    let is_cancelled = with_tokens(|tokens| tokens.iter().any(|token| token.is_cancelled()));
-    if is_cancelled { Err(Cancelled) } else { Ok(()) }
+    if with_tokens(any_is_cancelled) {
+        Err(Cancelled)
+    } else {
+        Ok(())
+    }
 }
 
 /// Sleeps for so long, as [`std::thread::sleep`] does, unless the thread is cancelled.
@@ -119,6 +122,10 @@ impl Token {
         drop(sleepers);
         woken.iter().for_each(|sleeper| sleeper.unpark());
     }
+}
+
+pub(super) fn any_is_cancelled(tokens: &[Arc<Token>]) -> bool {
+    tokens.iter().any(|token| token.is_cancelled())
 }
 
 local! { static TOKENS: RefCell<Vec<Arc<Token>>> = RefCell::new(Vec::new()) }
@@ -187,7 +194,7 @@ impl<'a> Watch<'a> {
     }
 
     pub(super) fn is_cancelled(&self) -> bool {
-        self.tokens.iter().any(|token| token.is_cancelled())
+        any_is_cancelled(&self.tokens)
     }
 }
 

@@ -22,12 +22,12 @@ use std::time::Duration;
 use super::{AcquireError, ThreadKey};
 use crate::table::primitive::{AtomicU64, Mutex, Ordering::Relaxed, global, lock};
 
-pub(super) use graph::{
-    Awaited, Held, Limit, State, begin_thread, died, end_thread, owner_died, wait_for_lock,
-    wait_for_oneself, wait_for_threads, with_graph,
-};
 #[cfg(not(loom))]
-pub(super) use graph::{Registered, wait_for_child};
+pub(super) use graph::wait_for_child;
+pub(super) use graph::{
+    Awaited, Held, Limit, Registered, State, begin_thread, died, end_thread, owner_died,
+    wait_for_lock, wait_for_oneself, wait_for_threads, with_graph,
+};
 pub(super) use pool::{NOBODY, Share, Wish};
 pub use report::{DeadlockReport, Step, Wanted};
 

@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 use std::thread;
 
-use super::deadlock::{DeadlockReport, Limit, Wanted, wait_for_threads};
+use super::deadlock::{DeadlockReport, Limit, Registered, Wanted, wait_for_threads};
 use super::{AcquireError, Cancelled, Event, ThreadKey};
 use crate::panic::Panic;
 use crate::table::primitive::{become_thread, new_thread_number};
@@ -124,35 +124,30 @@ impl<T> JoinHandle<T> {
     /// # Ok::<_, std::io::Error>(())
     /// ```
     pub fn join(self) -> Result<T, JoinError<T>> {
-        let register = |limit| match wait_for_threads(vec![self.number], Wanted::End, limit) {
-            Err(AcquireError::Deadlock(report)) => Err(report),
-            registered => Ok(registered.expect("it is refused for nothing else")),
-        };
-        if !self.is_done.is_set() {
-            let registered = match register(Limit::of_thread()) {
-                Ok(registered) => registered,
-                Err(report) => {
-                    let handle = self;
-                    return Err(JoinError::Deadlock { report, handle });
-                }
-            };
-            let answer = self.is_done.wait();
-            drop(registered);
-            if answer.is_err() {
-                return Err(JoinError::Cancelled { handle: self });
-            }
-        }
-        // Its thread-locals may have destructors that wait, and from this wait for them nobody is woken.
-        let registered = match register(Limit::NEVER) {
+        let registered = match self.wait_until_done() {
             Ok(registered) => registered,
-            Err(report) => {
+            Err(AcquireError::Deadlock(report)) => {
                 let handle = self;
                 return Err(JoinError::Deadlock { report, handle });
             }
+            Err(AcquireError::Cancelled) => return Err(JoinError::Cancelled { handle: self }),
+            Err(_) => unreachable!("a wait for threads is refused for nothing else"),
         };
         let result = self.thread.join();
         drop(registered);
         result.map_err(|panic| JoinError::Panicked(Panic::new(panic)))
+    }
+
+    /// Waits until the closure has returned, and registers the wait for the rest: its thread-locals may have destructors that
+    /// wait, and from a wait for them nobody is woken.
+    fn wait_until_done(&self) -> Result<Registered, AcquireError> {
+        let register = |limit| wait_for_threads(vec![self.number], Wanted::End, limit);
+        if !self.is_done.is_set() {
+            let registered = register(Limit::of_thread())?;
+            self.is_done.wait()?;
+            drop(registered);
+        }
+        register(Limit::NEVER)
     }
 
     /// The thread, as errors and reports name it.

@@ -41,7 +41,7 @@ use std::sync::Arc;
 
 use super::pool::{NOBODY, Pool};
 use super::{DeadlockReport, Listener, Policy, Step, Wanted, circle, policy};
-use crate::sync::cancel::{Token, tokens};
+use crate::sync::cancel::{Token, any_is_cancelled, tokens};
 use crate::sync::thread::{LATE, me};
 use crate::sync::waiter::wake_all;
 use crate::sync::{AcquireError, ThreadKey};
@@ -122,7 +122,7 @@ impl Limit {
     fn ends_it(&self) -> bool {
         match self {
             Self::Time => true,
-            Self::Tokens(tokens) => tokens.iter().any(|token| token.is_cancelled()),
+            Self::Tokens(tokens) => any_is_cancelled(tokens),
         }
     }
 }

@@ -337,10 +337,7 @@ impl Gate {
     ) -> Result<bool, AcquireError> {
         let mut number = 0;
         loop {
-            let inside = Inside(self);
-            let is_to_wait = condition();
-            mem::forget(inside);
-            if !is_to_wait {
+            if !self.ask(condition) {
                 return Ok(false);
             }
             // SAFETY: as for the caller.
@@ -353,15 +350,20 @@ impl Gate {
                 }
                 (Verdict::GivenUp, _) => {
                     self.enter(Patience::Forever)?;
-                    let inside = Inside(self);
-                    let is_to_wait = condition();
-                    mem::forget(inside);
-                    return Ok(is_to_wait);
+                    return Ok(self.ask(condition));
                 }
                 (Verdict::Panicked(panic), _) => panic::resume_unwind(panic),
                 (Verdict::Died(owner), _) => return Err(died(owner)),
             }
         }
+    }
+
+    /// Whether to wait on. The thread is inside, and leaves if the condition panics.
+    fn ask(&self, condition: &mut Condition<'_>) -> bool {
+        let inside = Inside(self);
+        let is_to_wait = condition();
+        mem::forget(inside);
+        is_to_wait
     }
 
     /// Leaves, and waits until there is a verdict, which only `Inside` brings inside again. Who waits on for the same
