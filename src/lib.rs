@@ -274,6 +274,8 @@
 
 mod builds;
 mod cached;
+#[cfg(all(feature = "coord", not(any(loom, shuttle))))]
+pub mod coord;
 pub mod finalize;
 // Under loom and shuttle there are no statics that outlive a run.
 #[cfg(not(any(loom, shuttle)))]

@@ -9,6 +9,8 @@
 )]
 
 mod circle;
+#[cfg(all(feature = "coord", not(any(loom, shuttle))))]
+mod elsewhere;
 mod graph;
 mod pool;
 mod report;
@@ -22,6 +24,8 @@ use std::time::Duration;
 use super::{AcquireError, ThreadKey};
 use crate::table::primitive::{AtomicU64, Mutex, Ordering::Relaxed, global, lock};
 
+#[cfg(all(feature = "coord", not(any(loom, shuttle))))]
+pub(crate) use elsewhere::Waits;
 #[cfg(not(loom))]
 pub(super) use graph::wait_for_child;
 pub(super) use graph::{

@@ -34,7 +34,7 @@ impl ThreadKey {
         Self::of(thread_number())
     }
 
-    pub(super) fn number(self) -> u64 {
+    pub(crate) fn number(self) -> u64 {
         self.0.get()
     }
 

@@ -1,0 +1,281 @@
+//! Waiting until something is granted: the same whatever the store is.
+//!
+//! One transaction enters the queue, and one leaves it; whoever lets go grants to the next one within its own, and rings.
+//! Between, a waiter only reads, each time that it wakes:
+//!
+//! 1. It *looks* how it stands.
+//! 2. It *watches* the sessions ahead of it: the one of the waiter before it, or, if it is the first, those of all holders.
+//!    If one wasn't watched before it looks again: from then on it hears of its end, but not of an earlier one.
+//! 3. If one of them is dead, or if it is the first and there is room, it *claims*: a transaction that takes out what the
+//!    dead have left, and grants what can be granted.
+//! 4. Otherwise it sleeps, until it is rung, one of them ends, a lease or its patience does, or a second is over.
+//!
+//! Nobody is forgotten: whatever can make a waiter the next one to be granted is done by a transaction that rings it; or is
+//! the end of a session that it watches; or a lease's end that the first one waits for. If the one that should have rung is
+//! killed before it does, its end is seen in the same way, as it was a holder, or stood before it. The second is there for
+//! what can't be watched.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::CoordError;
+use super::deadlock::{self, Circle};
+use super::error::{At, Fault, Operation};
+use super::hold::Hold;
+use super::keeper::Late;
+use super::session::Session;
+use super::store::{Ask, Bell, Entered, Holder, Place, Standing};
+use super::time::Time;
+use crate::sync::check_cancelled;
+
+/// After how long a wait it is looked for a deadlock.
+const CHECK_AFTER: Duration = Duration::from_millis(100);
+/// How long a waiter sleeps at most.
+const SAFETY: Duration = Duration::from_secs(1);
+
+/// How long somebody wants to wait.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Patience {
+    None,
+    For(Duration),
+    Endless,
+}
+
+impl Patience {
+    pub(super) fn until(moment: Instant) -> Self {
+        Self::For(moment.saturating_duration_since(Instant::now()))
+    }
+
+    pub(super) fn of(time: Duration) -> Self {
+        if time.is_zero() {
+            Self::None
+        } else {
+            Self::For(time)
+        }
+    }
+}
+
+/// Gets what is asked for.
+pub(super) fn acquire(
+    session: &Arc<Session>,
+    mut ask: Ask,
+    patience: Patience,
+) -> Result<Arc<Hold>, CoordError> {
+    let key = Arc::clone(&ask.key);
+    let engine = session.engine();
+    let began = engine.now();
+    ask.is_endless = matches!(patience, Patience::Endless);
+    let entered = engine
+        .enter(&ask, None, &[])
+        .map_err(|fault| at(fault, &key))?;
+    let holder = match (entered, patience) {
+        (Entered::Granted(holder), _) => holder,
+        (Entered::Refused(ahead), Patience::None) => try_again(session, &ask, &ahead)
+            .map_err(|fault| at(fault, &key))?
+            .ok_or_else(|| timed_out(&key))?,
+        (_, Patience::None | Patience::Endless) => wait(session, &ask, None)?,
+        (_, Patience::For(time)) => wait(session, &ask, Some(began.after(time)))?,
+    };
+    hold(session, holder)
+}
+
+fn at(fault: Fault, key: &Arc<str>) -> CoordError {
+    fault.at(Some(key), Operation::Acquire)
+}
+
+fn timed_out(key: &Arc<str>) -> CoordError {
+    CoordError::TimedOut {
+        at: At {
+            key: Some(Arc::clone(key)),
+            operation: Operation::Acquire,
+        },
+    }
+}
+
+/// Gives the session something to look after.
+fn hold(session: &Arc<Session>, mut holder: Holder) -> Result<Arc<Hold>, CoordError> {
+    let engine = session.engine();
+    let now = engine.now();
+    if let Some(time) = holder.ask.lease.time()
+        && holder.expires.is_none()
+    {
+        // Whoever has granted it has another clock.
+        let key = Arc::clone(&holder.ask.key);
+        match engine.extend(&key, holder.token, time) {
+            Ok(Some(ends)) => holder.expires = Some(ends),
+            Ok(None) => return Err(CoordError::lost(&key, Operation::Acquire, holder.token)),
+            Err(fault) => {
+                session
+                    .keeper
+                    .give_back_late(Late::Grant(key, holder.token));
+                return Err(at(fault, &holder.ask.key));
+            }
+        }
+    }
+    let hold = Arc::new(Hold::of(holder, now));
+    session.keeper.add(&hold);
+    Ok(hold)
+}
+
+/// Once more for somebody who doesn't wait, if what is in the way is dead.
+#[cold]
+fn try_again(session: &Session, ask: &Ask, ahead: &[u64]) -> Result<Option<Holder>, Fault> {
+    let engine = session.engine();
+    let mut ahead = ahead.to_vec();
+    loop {
+        let dead = engine.watch(&ahead).dead;
+        if dead.is_empty() {
+            return Ok(None);
+        }
+        match engine.enter(ask, None, &dead)? {
+            Entered::Granted(holder) => return Ok(Some(holder)),
+            Entered::Refused(next) => ahead = next,
+            Entered::Queued(_) => unreachable!("it has no bell"),
+        }
+    }
+}
+
+/// Enters the queue, and waits there.
+#[cold]
+fn wait(session: &Session, ask: &Ask, deadline: Option<Time>) -> Result<Holder, CoordError> {
+    let engine = session.engine();
+    let key = &ask.key;
+    let bell = engine.take_bell().map_err(|fault| at(fault, key))?;
+    let bell = OneBell { session, bell };
+    match engine
+        .enter(ask, Some(bell.bell), &[])
+        .map_err(|fault| at(fault, key))?
+    {
+        Entered::Granted(holder) => Ok(holder),
+        Entered::Queued(place) => {
+            let waiting = Waiting {
+                session,
+                ask,
+                place,
+            };
+            waiting
+                .sleep(deadline)
+                .or_else(|error| waiting.leave().ok_or(error))
+        }
+        Entered::Refused(_) => unreachable!("it has a bell"),
+    }
+}
+
+/// Somebody in a queue.
+struct Waiting<'a> {
+    session: &'a Session,
+    ask: &'a Ask,
+    place: Place,
+}
+
+impl Waiting<'_> {
+    fn sleep(&self, deadline: Option<Time>) -> Result<Holder, CoordError> {
+        let engine = self.session.engine();
+        let place = &self.place;
+        let fault = |fault| at(fault, &self.ask.key);
+        let mut check_at = self.first_check(place, engine.now());
+        let mut standing = engine.look(place).map_err(fault)?;
+        loop {
+            let (ahead, is_free, look_at) = match standing {
+                Standing::Granted(holder) => return Ok(holder),
+                Standing::Gone => return Err(self.gone()),
+                Standing::Waiting {
+                    ahead,
+                    is_free,
+                    look_at,
+                } => (ahead, is_free, look_at),
+            };
+            let watch = engine.watch(&ahead);
+            if is_free || !watch.dead.is_empty() {
+                standing = engine.claim(place, &watch.dead).map_err(fault)?;
+                continue;
+            }
+            let now = engine.now();
+            if deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(timed_out(&self.ask.key));
+            }
+            if check_cancelled().is_err() {
+                let at = At {
+                    key: Some(Arc::clone(&self.ask.key)),
+                    operation: Operation::Acquire,
+                };
+                return Err(CoordError::Cancelled { at });
+            }
+            if check_at.is_some_and(|check| check <= now) {
+                self.look_for_deadlock(place)?;
+                check_at = Some(now.after(SAFETY));
+            }
+            if !watch.is_new {
+                let limits = [deadline, check_at, look_at, Some(now.after(SAFETY))];
+                let until = limits.into_iter().flatten().min().expect("one is there");
+                engine.sleep(place.bell, &ahead, until);
+            }
+            standing = engine.look(place).map_err(fault)?;
+        }
+    }
+
+    /// A wait that ends by itself, or in nobody's name, is never part of a deadlock. One that would be for oneself is
+    /// found at once.
+    fn first_check(&self, place: &Place, now: Time) -> Option<Time> {
+        let is_checked = self.ask.owner.is_some() && self.ask.is_endless;
+        let first = if place.waits_for_itself {
+            now
+        } else {
+            now.after(CHECK_AFTER)
+        };
+        is_checked.then_some(first)
+    }
+
+    #[cold]
+    fn look_for_deadlock(&self, place: &Place) -> Result<(), CoordError> {
+        let engine = self.session.engine();
+        let listing = engine.list().map_err(|fault| at(fault, &self.ask.key))?;
+        match deadlock::find(&listing, place.ticket) {
+            None => Ok(()),
+            Some(circle) => Err(self.deadlock(circle)),
+        }
+    }
+
+    fn deadlock(&self, circle: Circle) -> CoordError {
+        let at = At {
+            key: Some(Arc::clone(&self.ask.key)),
+            operation: Operation::Acquire,
+        };
+        CoordError::Deadlock {
+            at,
+            circle: Arc::new(circle),
+        }
+    }
+
+    #[cold]
+    fn gone(&self) -> CoordError {
+        at(
+            Fault::Store("its place in the queue was taken away".into()),
+            &self.ask.key,
+        )
+    }
+
+    /// Takes it out of the queue. Answers with what it was granted before, if it was.
+    fn leave(&self) -> Option<Holder> {
+        let left = self.session.engine().leave(&self.place);
+        if let Err(Fault::Busy | Fault::Store(_)) = left {
+            // Otherwise it would be granted what nobody gives back.
+            self.session
+                .keeper
+                .give_back_late(Late::Place(self.place.clone()));
+        }
+        left.ok().flatten()
+    }
+}
+
+/// A bell that goes back when nobody waits for it.
+struct OneBell<'a> {
+    session: &'a Session,
+    bell: Bell,
+}
+
+impl Drop for OneBell<'_> {
+    fn drop(&mut self) {
+        self.session.engine().put_bell(self.bell);
+    }
+}

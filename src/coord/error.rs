@@ -1,0 +1,310 @@
+//! What can go wrong with what spans processes, and where.
+
+use std::error::Error;
+use std::fmt;
+use std::sync::Arc;
+
+use super::deadlock::Circle;
+use crate::finalize::BoxError;
+
+/// Why something that spans processes can't be done.
+///
+/// Every variant says where: [`key`](Self::key) and [`operation`](Self::operation).
+///
+/// # Examples
+///
+/// ```
+/// use hapax::coord::{CoordError, Lock, MemoryStore, Operation};
+///
+/// let store = MemoryStore::new();
+/// let reports = Lock::new(&store, "reports");
+/// let _guard = reports.lock()?;
+/// let error = reports.try_lock().unwrap_err();
+/// assert!(matches!(error, CoordError::TimedOut { .. }));
+/// assert_eq!(error.key(), Some("reports"));
+/// assert_eq!(error.operation(), Operation::Acquire);
+/// # Ok::<_, CoordError>(())
+/// ```
+#[derive(Clone, Debug)]
+#[non_exhaustive]
+pub enum CoordError {
+    /// It wasn't free before the time was over, or, where the caller doesn't want to wait, it isn't free.
+    TimedOut {
+        /// Where.
+        at: At,
+    },
+    /// The lease has ended before it was given back, or somebody has taken it away. Somebody else may hold it.
+    Lost {
+        /// Where.
+        at: At,
+        /// The fencing token of the grant that is lost.
+        fencing_token: u64,
+    },
+    /// Nobody holds it by that fencing token.
+    NotHeld {
+        /// Where.
+        at: At,
+        /// That token.
+        fencing_token: u64,
+    },
+    /// The key is in use as something else.
+    KindMismatch {
+        /// Where.
+        at: At,
+        /// What it is in use as.
+        found: Kind,
+        /// What was asked for.
+        wanted: Kind,
+    },
+    /// The key is in use as a semaphore with another number of permits.
+    LimitMismatch {
+        /// Where.
+        at: At,
+        /// The number that it is in use with.
+        found: u32,
+        /// The number that was asked for.
+        wanted: u32,
+    },
+    /// To wait would be to wait for oneself: the owners of the circle wait for each other, and this wait has closed it.
+    /// They go on when this one lets go of what they want.
+    Deadlock {
+        /// Where.
+        at: At,
+        /// The circle.
+        circle: Arc<Circle>,
+    },
+    /// The process was forked from the one that opened the store: it must open the store itself.
+    ForkedChild {
+        /// Where.
+        at: At,
+    },
+    /// The file of the store was removed or replaced while it was open. All that was held is lost.
+    StoreReplaced {
+        /// Where.
+        at: At,
+    },
+    /// The store was closed.
+    Closed {
+        /// Where.
+        at: At,
+    },
+    /// The thread was cancelled while it waited: something has failed in the [`Scope`](crate::sync::Scope) that it is in.
+    Cancelled {
+        /// Where.
+        at: At,
+    },
+    /// Others kept the store to themselves for longer than this one waits for that; a process may have been stopped in
+    /// the middle of a transaction. Nothing was changed.
+    Busy {
+        /// Where.
+        at: At,
+    },
+    /// The store can't do it: it is full, read-only, damaged, of another version, or not there.
+    Store {
+        /// Where.
+        at: At,
+        /// What it says.
+        source: Arc<dyn Error + Send + Sync>,
+    },
+}
+
+/// Where an error has happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct At {
+    pub(super) key: Option<Arc<str>>,
+    pub(super) operation: Operation,
+}
+
+/// What was being done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Operation {
+    /// To open the store.
+    Open,
+    /// To get a lock or a permit.
+    Acquire,
+    /// To give one back.
+    Release,
+    /// To extend a lease.
+    Extend,
+    /// To look whether it is still held.
+    Check,
+    /// To list who holds and who waits.
+    List,
+    /// To take it away from its holder.
+    ForceUnlock,
+    /// To close the store.
+    Close,
+}
+
+/// What a key is in use as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Kind {
+    /// A [`Lock`](super::Lock), shared or not, or an [`RLock`](super::RLock).
+    Lock,
+    /// A [`Semaphore`](super::Semaphore).
+    Semaphore,
+}
+
+impl CoordError {
+    /// The key that it is about, unless it is about the whole store.
+    ///
+    /// # Examples
+    ///
+    /// See [`CoordError`].
+    pub fn key(&self) -> Option<&str> {
+        self.at().key.as_deref()
+    }
+
+    /// What was being done.
+    ///
+    /// # Examples
+    ///
+    /// See [`CoordError`].
+    pub fn operation(&self) -> Operation {
+        self.at().operation
+    }
+
+    pub(super) fn lost(key: &Arc<str>, operation: Operation, fencing_token: u64) -> Self {
+        Self::Lost {
+            at: At {
+                key: Some(Arc::clone(key)),
+                operation,
+            },
+            fencing_token,
+        }
+    }
+
+    pub(super) fn not_held(key: &Arc<str>, fencing_token: u64) -> Self {
+        let at = At {
+            key: Some(Arc::clone(key)),
+            operation: Operation::ForceUnlock,
+        };
+        Self::NotHeld { at, fencing_token }
+    }
+
+    fn at(&self) -> &At {
+        match self {
+            Self::TimedOut { at }
+            | Self::Lost { at, .. }
+            | Self::NotHeld { at, .. }
+            | Self::KindMismatch { at, .. }
+            | Self::LimitMismatch { at, .. }
+            | Self::Deadlock { at, .. }
+            | Self::ForkedChild { at }
+            | Self::StoreReplaced { at }
+            | Self::Closed { at }
+            | Self::Cancelled { at }
+            | Self::Busy { at }
+            | Self::Store { at, .. } => at,
+        }
+    }
+}
+
+impl fmt::Display for CoordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "can't {}: ", self.at())?;
+        match self {
+            Self::TimedOut { .. } => f.write_str("it wasn't free before the time was over"),
+            Self::Lost { fencing_token, .. } => {
+                write!(f, "grant {fencing_token} is lost: its lease has ended, or it was taken away")
+            }
+            Self::NotHeld { fencing_token, .. } => write!(f, "nobody holds it by token {fencing_token}"),
+            Self::KindMismatch { found, wanted, .. } => write!(f, "it is in use as a {found}, not as a {wanted}"),
+            Self::LimitMismatch { found, wanted, .. } => {
+                write!(f, "it is in use with {found} permits, not with {wanted}")
+            }
+            Self::Deadlock { circle, .. } => write!(f, "the wait would be a deadlock: {circle}"),
+            Self::ForkedChild { .. } => {
+                f.write_str("this process was forked from the one that opened the store, and has to open it itself")
+            }
+            Self::StoreReplaced { .. } => f.write_str("the file of the store was removed or replaced"),
+            Self::Closed { .. } => f.write_str("the store is closed"),
+            Self::Cancelled { .. } => f.write_str("the thread was cancelled"),
+            Self::Busy { .. } => f.write_str("others keep the store busy"),
+            Self::Store { source, .. } => source.fmt(f),
+        }
+    }
+}
+
+impl Error for CoordError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Deadlock { circle, .. } => Some(circle),
+            // Its text is part of this one's; what is behind it may say more.
+            Self::Store { source, .. } => source.source(),
+            _ => None,
+        }
+    }
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.key {
+            Some(key) => write!(f, "{} `{}`", self.operation, key.escape_debug()),
+            None => write!(f, "{} the store", self.operation),
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Open => "open",
+            Self::Acquire => "acquire",
+            Self::Release => "release",
+            Self::Extend => "extend",
+            Self::Check => "check",
+            Self::List => "list",
+            Self::ForceUnlock => "force-unlock",
+            Self::Close => "close",
+        })
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Lock => "lock",
+            Self::Semaphore => "semaphore",
+        })
+    }
+}
+
+/// An error of a store that doesn't know yet where it happens.
+#[derive(Debug)]
+#[cfg_attr(
+    not(feature = "coord-sqlite"),
+    expect(dead_code, reason = "memory is always there")
+)]
+pub(super) enum Fault {
+    Kind { found: Kind, wanted: Kind },
+    Limit { found: u32, wanted: u32 },
+    ForkedChild,
+    Replaced,
+    Closed,
+    Busy,
+    Store(BoxError),
+}
+
+impl Fault {
+    pub(super) fn at(self, key: Option<&Arc<str>>, operation: Operation) -> CoordError {
+        let at = At {
+            key: key.cloned(),
+            operation,
+        };
+        match self {
+            Self::Kind { found, wanted } => CoordError::KindMismatch { at, found, wanted },
+            Self::Limit { found, wanted } => CoordError::LimitMismatch { at, found, wanted },
+            Self::ForkedChild => CoordError::ForkedChild { at },
+            Self::Replaced => CoordError::StoreReplaced { at },
+            Self::Closed => CoordError::Closed { at },
+            Self::Busy => CoordError::Busy { at },
+            Self::Store(source) => CoordError::Store {
+                at,
+                source: source.into(),
+            },
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! Looks after what a session holds: renews leases, notices what is lost, and gives back late what couldn't be given back.
+//!
+//! A thread does that, from the first grant on, as long as there is something to look after or there was within the last
+//! second. Where the clock is a virtual one, whoever sets it does it instead.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::error::Fault;
+use super::hold::Hold;
+use super::store::{Engine, Place};
+use super::time::Time;
+
+/// How often it is checked what is still held.
+const CHECK_EVERY: Duration = Duration::from_secs(1);
+/// How often it is tried to give back what couldn't be given back.
+const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// How long the thread sleeps when there is nothing to do.
+const LONG: Duration = Duration::from_secs(1 << 30);
+
+pub(super) struct Keeper {
+    engine: Arc<dyn Engine>,
+    state: Mutex<State>,
+    wake: Condvar,
+}
+
+/// What couldn't be given back.
+pub(super) enum Late {
+    Grant(Arc<str>, u64),
+    Place(Place),
+}
+
+#[derive(Default)]
+struct State {
+    holds: HashMap<u64, Arc<Hold>>,
+    late: Vec<Late>,
+    /// When it will be looked after the rest, if it is to be.
+    next_check: Option<Time>,
+    /// Something was held since the last check.
+    is_busy: bool,
+    has_thread: bool,
+    /// Until when the thread sleeps.
+    sleeps_until: Option<Time>,
+    is_closed: bool,
+}
+
+impl Keeper {
+    pub(super) fn of(engine: Arc<dyn Engine>) -> Arc<Self> {
+        Arc::new(Self {
+            engine,
+            state: Mutex::default(),
+            wake: Condvar::new(),
+        })
+    }
+
+    pub(super) fn add(self: &Arc<Self>, hold: &Arc<Hold>) {
+        let now = self.engine.now();
+        let mut state = self.state.lock();
+        state.holds.insert(hold.token, Arc::clone(hold));
+        state.is_busy = true;
+        let check = *state.next_check.get_or_insert(now.after(CHECK_EVERY));
+        let next = hold.next().map_or(check, |next| next.min(check));
+        self.wake_by(next, state);
+    }
+
+    /// True if it was there.
+    pub(super) fn remove(&self, hold: &Hold) -> bool {
+        self.state.lock().holds.remove(&hold.token).is_some()
+    }
+
+    /// To be given back as soon as that is possible.
+    pub(super) fn give_back_late(self: &Arc<Self>, late: Late) {
+        let next = self.engine.now().after(RETRY_EVERY);
+        let mut state = self.state.lock();
+        state.late.push(late);
+        state.next_check = Some(state.next_check.map_or(next, |check| check.min(next)));
+        self.wake_by(next, state);
+    }
+
+    /// Everything is lost.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        state.late.clear();
+        let holds = std::mem::take(&mut state.holds);
+        drop(state);
+        self.wake.notify_one();
+        holds.into_values().for_each(|hold| hold.lost.set());
+    }
+
+    /// When something is to be done next.
+    pub(super) fn next(&self) -> Option<Time> {
+        self.state.lock().next()
+    }
+
+    /// Does what is to be done by now.
+    pub(super) fn work(&self) {
+        let now = self.engine.now();
+        let holds: Vec<_> = self.state.lock().holds.values().cloned().collect();
+        for hold in &holds {
+            if !hold.is_valid(now) {
+                hold.lost.set();
+            }
+        }
+        let mut done = self.renew(&holds, now);
+        if self.begins_check(now) {
+            self.give_back();
+            done = done.and_then(|()| self.check(&holds));
+        }
+        // Of other errors others hear; here it is tried again as long as leases last.
+        if let Err(Fault::Replaced | Fault::ForkedChild) = done {
+            holds.iter().for_each(|hold| hold.lost.set());
+        }
+    }
+
+    /// Whether it is time to check, and if so when the next time will be.
+    fn begins_check(&self, now: Time) -> bool {
+        let mut state = self.state.lock();
+        if state.next_check.is_none_or(|check| now < check) {
+            return false;
+        }
+        let was_busy = std::mem::take(&mut state.is_busy) || !state.holds.is_empty();
+        state.next_check = if !state.late.is_empty() {
+            Some(now.after(RETRY_EVERY))
+        } else {
+            was_busy.then(|| now.after(CHECK_EVERY))
+        };
+        true
+    }
+
+    /// Stops at the first error: what is busy for one is busy for all.
+    fn renew(&self, holds: &[Arc<Hold>], now: Time) -> Result<(), Fault> {
+        for hold in holds {
+            let Some(time) = hold.lease.time() else {
+                continue;
+            };
+            if hold.lost.is_set() || !hold.is_to_be_renewed(now) {
+                continue;
+            }
+            match self.engine.extend(&hold.key, hold.token, time) {
+                Ok(Some(ends)) => hold.extend(ends, now),
+                Ok(None) => self.lose(hold),
+                Err(fault) => {
+                    hold.put_off(now);
+                    return Err(fault);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// What was held before the store was asked, and isn't there, is lost.
+    fn check(&self, holds: &[Arc<Hold>]) -> Result<(), Fault> {
+        if holds.is_empty() {
+            return Ok(());
+        }
+        let held = self.engine.held()?;
+        for hold in holds {
+            if !held.contains(&hold.token) {
+                self.lose(hold);
+            }
+        }
+        Ok(())
+    }
+
+    /// Unless it is just being given back.
+    fn lose(&self, hold: &Hold) {
+        if self.state.lock().holds.contains_key(&hold.token) {
+            hold.lost.set();
+        }
+    }
+
+    fn give_back(&self) {
+        let mut late = std::mem::take(&mut self.state.lock().late).into_iter();
+        for thing in late.by_ref() {
+            if let Err(Fault::Busy | Fault::Store(_)) = self.give_back_one(&thing) {
+                self.state.lock().late.push(thing);
+                break;
+            }
+        }
+        self.state.lock().late.extend(late);
+    }
+
+    fn give_back_one(&self, thing: &Late) -> Result<(), Fault> {
+        match thing {
+            Late::Grant(key, token) => self.engine.release(key, *token).map(drop),
+            Late::Place(place) => match self.engine.leave(place)? {
+                Some(holder) => self.engine.release(&place.key, holder.token).map(drop),
+                None => Ok(()),
+            },
+        }
+    }
+
+    /// Sees to it that it is looked after the rest by then.
+    fn wake_by(self: &Arc<Self>, next: Time, mut state: MutexGuard<'_, State>) {
+        if self.engine.is_driven() || state.is_closed {
+            return;
+        }
+        if !std::mem::replace(&mut state.has_thread, true) {
+            drop(state);
+            let keeper = Arc::clone(self);
+            let builder = std::thread::Builder::new().name("hapax-keeper".to_owned());
+            if builder.spawn(move || keeper.run()).is_err() {
+                // There are no threads to be had: leases end, and their guards say so. The next grant tries again.
+                self.state.lock().has_thread = false;
+            }
+        } else if state.sleeps_until.is_some_and(|until| next < until) {
+            drop(state);
+            self.wake.notify_one();
+        }
+    }
+
+    /// Until it is closed.
+    fn run(&self) {
+        while self.sleep() {
+            self.work();
+        }
+    }
+
+    /// False if it is closed.
+    fn sleep(&self) -> bool {
+        let now = self.engine.now();
+        let mut state = self.state.lock();
+        if !state.is_closed {
+            let until = state.next().unwrap_or_else(|| now.after(LONG));
+            state.sleeps_until = Some(until);
+            self.wake.wait_for(&mut state, until.since(now).min(LONG));
+            state.sleeps_until = None;
+        }
+        !state.is_closed
+    }
+}
+
+impl State {
+    fn next(&self) -> Option<Time> {
+        let holds = self.holds.values().filter_map(|hold| hold.next());
+        holds.chain(self.next_check).min()
+    }
+}

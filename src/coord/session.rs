@@ -1,0 +1,180 @@
+//! A store as one process has it open.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use super::CoordError;
+use super::error::{Fault, Operation};
+use super::hold::Hold;
+use super::keeper::{Keeper, Late};
+use super::status::{HolderStatus, Mode, ProcessStatus, Status, WaiterStatus};
+use super::store::{Engine, Listing, SessionRow, Want};
+
+/// What all handles of a store share. With the last of them it is closed.
+pub struct Session {
+    engine: Arc<dyn Engine>,
+    pub(super) keeper: Arc<Keeper>,
+}
+
+impl Session {
+    pub(super) fn of(engine: Arc<dyn Engine>) -> Arc<Self> {
+        let keeper = Keeper::of(Arc::clone(&engine));
+        Arc::new(Self { engine, keeper })
+    }
+
+    pub(super) fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
+    pub(super) fn release(&self, hold: &Hold) -> Result<(), CoordError> {
+        let lost = || CoordError::lost(&hold.key, Operation::Release, hold.token);
+        // Who closes the store takes all of them.
+        if !self.keeper.remove(hold) {
+            return Err(lost());
+        }
+        match self.engine.release(&hold.key, hold.token) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(lost()),
+            Err(fault) => Err(fault.at(Some(&hold.key), Operation::Release)),
+        }
+    }
+
+    /// The same where nobody hears of an error. What can't be done now is done later.
+    pub(super) fn let_go(&self, hold: &Arc<Hold>) {
+        if self.keeper.remove(hold)
+            && let Err(Fault::Busy | Fault::Store(_)) = self.engine.release(&hold.key, hold.token)
+        {
+            let key = Arc::clone(&hold.key);
+            self.keeper.give_back_late(Late::Grant(key, hold.token));
+        }
+    }
+
+    pub(super) fn extend(&self, hold: &Hold, time: Duration) -> Result<(), CoordError> {
+        let lost = || CoordError::lost(&hold.key, Operation::Extend, hold.token);
+        let now = self.engine.now();
+        if !hold.is_valid(now) {
+            return Err(lost());
+        }
+        match self.engine.extend(&hold.key, hold.token, time) {
+            Ok(Some(ends)) => {
+                hold.extend(ends, now);
+                Ok(())
+            }
+            Ok(None) => {
+                hold.lost.set();
+                Err(lost())
+            }
+            Err(fault) => Err(fault.at(Some(&hold.key), Operation::Extend)),
+        }
+    }
+
+    pub(super) fn force_unlock(&self, key: &str, fencing_token: u64) -> Result<(), CoordError> {
+        let key = Arc::from(key);
+        match self.engine.force_unlock(&key, fencing_token) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(CoordError::not_held(&key, fencing_token)),
+            Err(fault) => Err(fault.at(Some(&key), Operation::ForceUnlock)),
+        }
+    }
+
+    pub(super) fn close(&self) -> Result<(), CoordError> {
+        self.keeper.close();
+        self.engine
+            .close()
+            .map_err(|fault| fault.at(None, Operation::Close))
+    }
+
+    pub(super) fn list(&self) -> Result<Vec<Status>, CoordError> {
+        let listing = self
+            .engine
+            .list()
+            .map_err(|fault| fault.at(None, Operation::List))?;
+        Ok(by_key(&listing))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        // Who holds something that couldn't be given back finds that this process has closed its store.
+        let _ = self.close();
+    }
+}
+
+fn by_key(listing: &Listing) -> Vec<Status> {
+    let sessions: BTreeMap<_, _> = listing.sessions.iter().map(|row| (row.id, row)).collect();
+    let mut keys: BTreeMap<&str, Status> = BTreeMap::new();
+    for holder in &listing.holders {
+        let session = sessions.get(&holder.session).copied();
+        let same_clock = session.is_some_and(|session| session.same_clock);
+        let remaining = |now| holder.expires.map(|ends| ends.since(now));
+        status(&mut keys, &holder.ask.key, holder.ask.want)
+            .holders
+            .push(HolderStatus {
+                mode: holder.ask.want.mode(),
+                fencing_token: holder.token,
+                slot: holder.slot,
+                since: wall_time(holder.since),
+                remaining: listing.now.filter(|_| same_clock).and_then(remaining),
+                tag: holder.ask.tag.as_deref().map(str::to_owned),
+                owner: holder.ask.owner,
+                process: process(session),
+            });
+    }
+    for waiter in &listing.waiters {
+        status(&mut keys, &waiter.ask.key, waiter.ask.want)
+            .waiters
+            .push(WaiterStatus {
+                mode: waiter.ask.want.mode(),
+                ticket: waiter.ticket,
+                since: wall_time(waiter.since),
+                owner: waiter.ask.owner,
+                process: process(sessions.get(&waiter.session).copied()),
+            });
+    }
+    keys.into_values().collect()
+}
+
+fn status<'a, 'k>(
+    keys: &'a mut BTreeMap<&'k str, Status>,
+    key: &'k str,
+    want: Want,
+) -> &'a mut Status {
+    keys.entry(key).or_insert_with(|| Status {
+        key: key.to_owned(),
+        kind: want.kind(),
+        holders: Vec::new(),
+        waiters: Vec::new(),
+    })
+}
+
+pub(super) fn process(session: Option<&SessionRow>) -> ProcessStatus {
+    session
+        .cloned()
+        .map_or_else(ProcessStatus::default, |session| ProcessStatus {
+            host: session.host,
+            id: session.process,
+            label: session.label,
+            command: session.command,
+        })
+}
+
+fn wall_time(microseconds: u64) -> SystemTime {
+    UNIX_EPOCH + Duration::from_micros(microseconds)
+}
+
+impl Want {
+    fn mode(self) -> Mode {
+        match self {
+            Self::Exclusive => Mode::Exclusive,
+            Self::Shared => Mode::Shared,
+            Self::Permit { limit } => Mode::Permit { of: limit },
+        }
+    }
+}
+
+impl std::fmt::Debug for Session {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Session").finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,222 @@
+//! Where the rows lie, and how one waits for them to change.
+
+pub(super) mod line;
+mod memory;
+#[cfg(feature = "coord-sqlite")]
+mod sqlite;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::error::Fault;
+use super::session::Session;
+use super::status::Status;
+use super::time::Time;
+
+pub(super) use line::{Ask, Bell, Holder, Standing, Want, Waiter};
+pub use memory::MemoryStore;
+#[cfg(feature = "coord-sqlite")]
+pub use sqlite::{SqliteOptions, SqliteStore};
+
+/// A place where locks and semaphores lie: a [`MemoryStore`], or with the feature `coord-sqlite` a `SqliteStore`.
+///
+/// A clone of a store is the same one, and with the last of them and of all that was made with it the store is closed.
+/// Nobody else can implement this.
+///
+/// # Examples
+///
+/// ```
+/// use hapax::coord::{CoordError, Lock, MemoryStore, Store};
+///
+/// fn count(store: &impl Store) -> Result<usize, CoordError> {
+///     Ok(store.list()?.len())
+/// }
+///
+/// let store = MemoryStore::new();
+/// let _guard = Lock::new(&store, "reports").lock()?;
+/// assert_eq!(count(&store)?, 1);
+/// # Ok::<_, CoordError>(())
+/// ```
+pub trait Store: sealed::HasSession {
+    /// Who holds and who waits, by key, as of one moment. Nothing is changed, and who has died meanwhile may still be there.
+    ///
+    /// # Errors
+    ///
+    /// What can be wrong with a store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{Lock, MemoryStore, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// let guard = Lock::new(&store, "reports").lock()?;
+    /// let list = store.list()?;
+    /// assert_eq!(list[0].key, "reports");
+    /// assert_eq!(list[0].holders[0].fencing_token, guard.fencing_token());
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    fn list(&self) -> Result<Vec<Status>, super::CoordError> {
+        self.session().list()
+    }
+
+    /// Takes a grant away from whoever holds it, and gives it to the next one. The holder learns within about a second
+    /// that it has [lost](super::LockGuard::lost) it, and can't be stopped from what it does until then.
+    ///
+    /// # Errors
+    ///
+    /// - [`NotHeld`](super::CoordError::NotHeld) if nobody holds the key by that token, so that a later holder is never harmed.
+    /// - What can be wrong with a store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{CoordError, Lock, MemoryStore, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// let lock = Lock::new(&store, "reports");
+    /// let first = lock.lock()?;
+    /// store.force_unlock("reports", first.fencing_token())?;
+    /// let second = lock.lock()?;
+    /// assert!(matches!(first.release(), Err(CoordError::Lost { .. })));
+    /// assert!(second.is_valid());
+    /// # Ok::<_, CoordError>(())
+    /// ```
+    fn force_unlock(&self, key: &str, fencing_token: u64) -> Result<(), super::CoordError> {
+        self.session().force_unlock(key, fencing_token)
+    }
+
+    /// Gives back all that is held through this store, leaves all queues, and closes it. Waits end with
+    /// [`Closed`](super::CoordError::Closed), guards are lost.
+    ///
+    /// # Errors
+    ///
+    /// What can be wrong with a store. It counts as closed all the same, and others find that its holder is gone.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{CoordError, Lock, MemoryStore, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// let guard = Lock::new(&store, "reports").lock()?;
+    /// store.close()?;
+    /// assert!(!guard.is_valid());
+    /// assert!(matches!(Lock::new(&store, "x").lock(), Err(CoordError::Closed { .. })));
+    /// # Ok::<_, CoordError>(())
+    /// ```
+    fn close(&self) -> Result<(), super::CoordError> {
+        self.session().close()
+    }
+}
+
+pub(super) mod sealed {
+    use super::{Arc, Session};
+
+    pub trait HasSession {
+        #[doc(hidden)]
+        fn session(&self) -> &Arc<Session>;
+    }
+}
+
+/// What a store can do, for one session of it. All of it may be called by several threads at once.
+///
+/// Each call is atomic with those of other sessions. None of them waits for a lock to come free, except [`sleep`](Self::sleep).
+pub(super) trait Engine: Send + Sync {
+    fn now(&self) -> Time;
+
+    /// False in a child that was forked, and once it is closed. Asks nobody.
+    fn is_usable(&self) -> bool;
+
+    /// Grants it, or queues or refuses the caller, after it has taken out what belongs to the dead.
+    fn enter(&self, ask: &Ask, bell: Option<Bell>, dead: &[u64]) -> Result<Entered, Fault>;
+
+    /// How a waiter stands. Changes nothing.
+    fn look(&self, place: &Place) -> Result<Standing, Fault>;
+
+    /// The same, after it has taken out what belongs to the dead, and granted what can be granted.
+    fn claim(&self, place: &Place, dead: &[u64]) -> Result<Standing, Fault>;
+
+    /// Takes a waiter out. If it was granted something before, that is what comes back.
+    fn leave(&self, place: &Place) -> Result<Option<Holder>, Fault>;
+
+    /// False if it wasn't there.
+    fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault>;
+
+    /// From now on the lease lasts for that long. Answers when it ends then, and not at all if it isn't there.
+    fn extend(&self, key: &Arc<str>, token: u64, time: Duration) -> Result<Option<Time>, Fault>;
+
+    /// What this session holds.
+    fn held(&self) -> Result<Vec<u64>, Fault>;
+
+    fn list(&self) -> Result<Listing, Fault>;
+
+    /// As a release, but nobody is asked to be patient.
+    fn force_unlock(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault>;
+
+    /// Takes out all that belongs to this session, and wakes its waiters. Nothing is done twice.
+    fn close(&self) -> Result<(), Fault>;
+
+    fn take_bell(&self) -> Result<Bell, Fault>;
+
+    fn put_bell(&self, bell: Bell);
+
+    /// Looks after sessions, so that [`sleep`](Self::sleep) ends when one of them does.
+    fn watch(&self, sessions: &[u64]) -> Watch;
+
+    /// Sleeps until the bell is rung, a session ends that is watched, or it is that late, or for no reason.
+    fn sleep(&self, bell: Bell, watched: &[u64], until: Time);
+
+    /// Whether leases are looked after by whoever sets the clock, and not by a thread.
+    fn is_driven(&self) -> bool {
+        false
+    }
+}
+
+pub(super) enum Entered {
+    Granted(Holder),
+    Queued(Place),
+    /// The sessions that are in the way.
+    Refused(Vec<u64>),
+}
+
+/// A waiter's place in a queue.
+#[derive(Clone, Debug)]
+pub(super) struct Place {
+    pub(super) key: Arc<str>,
+    pub(super) ticket: u64,
+    pub(super) bell: Bell,
+    /// What it waits for was held in its own name when it came.
+    pub(super) waits_for_itself: bool,
+}
+
+/// What came of watching.
+#[derive(Debug, Default)]
+pub(super) struct Watch {
+    /// One of them wasn't watched before: it may have ended since one has looked.
+    pub(super) is_new: bool,
+    /// Those that have ended.
+    pub(super) dead: Vec<u64>,
+}
+
+/// All rows, as of one moment.
+#[derive(Debug, Default)]
+pub(super) struct Listing {
+    pub(super) holders: Vec<Holder>,
+    pub(super) waiters: Vec<Waiter>,
+    pub(super) sessions: Vec<SessionRow>,
+    /// By the clock of this session.
+    pub(super) now: Option<Time>,
+}
+
+/// What is known of a session.
+#[derive(Clone, Debug, Default)]
+pub(super) struct SessionRow {
+    pub(super) id: u64,
+    pub(super) host: String,
+    pub(super) process: u32,
+    pub(super) label: Option<String>,
+    pub(super) command: Option<String>,
+    /// Its clock is this session's clock.
+    pub(super) same_clock: bool,
+}

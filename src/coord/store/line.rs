@@ -1,0 +1,409 @@
+//! Who holds a key, who waits for it, and who is next: the rules, apart from where the rows lie.
+//!
+//! A *line* is all rows of one key at one moment. The store loads it, calls one of the methods here, writes what is
+//! different, and, once that is there for all, [rings](Bell) those who are to look again. Nothing here asks a clock
+//! or waits.
+//!
+//! - *Order.* Waiters stand in the order of their tickets. When something comes free the first one gets it, and then the
+//!   next, as long as there is room.
+//! - *Barging.* Who comes when there is room takes it, though others wait, until the first of those has been the first for
+//!   [`PATIENCE`]: from then on it is *due*, nobody passes it, and whoever lets go hands over to it. So a key that is taken
+//!   and let go all the time stays with one process for a while, and isn't handed to and fro, and each waiter gets its
+//!   turn. A waiter that asked for a strict order is due at once.
+//! - *Who is to be rung.* Who was granted something. Who has become the first, because from then on it watches the holders,
+//!   and its patience runs. Who has lost the one before it, whom it watched.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{Entered, Place};
+use crate::coord::error::{Fault, Kind};
+use crate::coord::lease::Lease;
+use crate::coord::owner::Owner;
+use crate::coord::time::{Time, wall_clock};
+
+/// For how long the first waiter lets others pass.
+pub(in crate::coord) const PATIENCE: Duration = Duration::from_millis(1);
+
+/// What is asked for, and in whose name.
+#[derive(Clone, Debug)]
+pub(in crate::coord) struct Ask {
+    pub(in crate::coord) key: Arc<str>,
+    pub(in crate::coord) want: Want,
+    pub(in crate::coord) lease: Lease,
+    pub(in crate::coord) owner: Option<Owner>,
+    pub(in crate::coord) tag: Option<Arc<str>>,
+    /// Nobody may pass it.
+    pub(in crate::coord) is_strict: bool,
+    /// It waits for as long as it takes.
+    pub(in crate::coord) is_endless: bool,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::coord) enum Want {
+    Exclusive,
+    Shared,
+    /// One of so many.
+    Permit {
+        limit: u32,
+    },
+}
+
+/// Where a waiter hears that it is to look again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(in crate::coord) struct Bell {
+    pub(in crate::coord) session: u64,
+    pub(in crate::coord) number: u32,
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::coord) struct Holder {
+    pub(in crate::coord) token: u64,
+    /// What it had as a waiter.
+    pub(in crate::coord) ticket: Option<u64>,
+    pub(in crate::coord) session: u64,
+    pub(in crate::coord) ask: Ask,
+    pub(in crate::coord) slot: u32,
+    /// By the clock of its session. A lease with a time and without this one hasn't begun.
+    pub(in crate::coord) expires: Option<Time>,
+    /// How often it was renewed.
+    pub(in crate::coord) renewals: u32,
+    /// By the wall clock, in microseconds, for people.
+    pub(in crate::coord) since: u64,
+}
+
+#[derive(Clone, Debug)]
+pub(in crate::coord) struct Waiter {
+    pub(in crate::coord) ticket: u64,
+    pub(in crate::coord) session: u64,
+    pub(in crate::coord) bell: Bell,
+    pub(in crate::coord) ask: Ask,
+    /// From when on nobody may pass it, if it is the first.
+    pub(in crate::coord) due: Option<Time>,
+    /// By the wall clock, in microseconds, for people.
+    pub(in crate::coord) since: u64,
+}
+
+/// What the rules must know of the moment.
+pub(in crate::coord) trait Moment {
+    fn now(&self) -> Time;
+
+    /// A number greater than all that came before, of this key and of others.
+    fn next_number(&mut self) -> u64;
+
+    /// When a lease ends that begins now, if the clock of its holder's session says so.
+    fn expiry(&self, session: u64, lease: Lease) -> Option<Time>;
+}
+
+/// How a waiter stands.
+#[derive(Clone, Debug)]
+pub(in crate::coord) enum Standing {
+    Granted(Holder),
+    Waiting {
+        /// The sessions whose end may be what it waits for.
+        ahead: Vec<u64>,
+        /// It is the first, and there is room for it.
+        is_free: bool,
+        /// There may be room for it by then, if it isn't told.
+        look_at: Option<Time>,
+    },
+    /// It isn't there any more.
+    Gone,
+}
+
+/// The rows of a key.
+#[derive(Debug, Default)]
+pub(in crate::coord) struct Line {
+    /// In the order of their tokens.
+    pub(in crate::coord) holders: Vec<Holder>,
+    /// In the order of their tickets.
+    pub(in crate::coord) waiters: Vec<Waiter>,
+    pub(in crate::coord) to_ring: Vec<Bell>,
+}
+
+impl Line {
+    /// Whether somebody holds it in that name who doesn't let go by himself.
+    fn is_held_by(&self, owner: Option<Owner>) -> bool {
+        let is_own = |holder: &Holder| {
+            holder.ask.owner == owner && !matches!(holder.ask.lease, Lease::Fixed(_))
+        };
+        owner.is_some() && self.holders.iter().any(is_own)
+    }
+
+    /// Takes out what doesn't count any more. True if there was something.
+    pub(in crate::coord) fn remove(
+        &mut self,
+        is_over: impl Fn(&Holder) -> bool,
+        is_dead: impl Fn(u64) -> bool,
+    ) -> bool {
+        let before = self.holders.len() + self.waiters.len();
+        self.holders
+            .retain(|holder| !is_dead(holder.session) && !is_over(holder));
+        let mut lost_the_one_before = false;
+        let to_ring = &mut self.to_ring;
+        self.waiters.retain(|waiter| {
+            let stays = !is_dead(waiter.session);
+            if stays && lost_the_one_before {
+                to_ring.push(waiter.bell);
+            }
+            lost_the_one_before = !stays;
+            stays
+        });
+        self.holders.len() + self.waiters.len() < before
+    }
+
+    /// Is the key in use as something else?
+    fn check_kind(&self, want: Want) -> Result<(), Fault> {
+        let holders = self.holders.iter().map(|holder| holder.ask.want);
+        let waiters = self.waiters.iter().map(|waiter| waiter.ask.want);
+        let Some(found) = holders.chain(waiters).next() else {
+            return Ok(());
+        };
+        match (found, want) {
+            (Want::Permit { limit: found }, Want::Permit { limit: wanted }) if found != wanted => {
+                Err(Fault::Limit { found, wanted })
+            }
+            _ if found.kind() != want.kind() => Err(Fault::Kind {
+                found: found.kind(),
+                wanted: want.kind(),
+            }),
+            _ => Ok(()),
+        }
+    }
+
+    /// Grants it at once, or puts somebody who has a bell at the end.
+    pub(in crate::coord) fn enter(
+        &mut self,
+        ask: &Ask,
+        session: u64,
+        bell: Option<Bell>,
+        moment: &mut impl Moment,
+    ) -> Result<Entered, Fault> {
+        self.check_kind(ask.want)?;
+        if let Some(holder) = self.grant_now(ask, session, moment) {
+            return Ok(Entered::Granted(holder));
+        }
+        let Some(bell) = bell else {
+            let holders = self.holders.iter().map(|holder| holder.session);
+            let waiters = self.waiters.iter().map(|waiter| waiter.session);
+            let others: BTreeSet<_> = holders
+                .chain(waiters)
+                .filter(|other| *other != session)
+                .collect();
+            return Ok(Entered::Refused(others.into_iter().collect()));
+        };
+        Ok(Entered::Queued(Place {
+            key: Arc::clone(&ask.key),
+            ticket: self.queue(ask, bell, moment),
+            bell,
+            waits_for_itself: self.is_held_by(ask.owner),
+        }))
+    }
+
+    /// Grants it, if that is possible without a wait.
+    fn grant_now(&mut self, ask: &Ask, session: u64, moment: &mut impl Moment) -> Option<Holder> {
+        let slot = self.room_for(ask.want)?;
+        let may_pass = match self.waiters.first() {
+            None => true,
+            Some(head) => !ask.is_strict && may_be_passed(head.due, moment.now()),
+        };
+        may_pass.then(|| self.grant(ask.clone(), session, None, slot, moment))
+    }
+
+    /// Puts somebody at the end.
+    fn queue(&mut self, ask: &Ask, bell: Bell, moment: &mut impl Moment) -> u64 {
+        let ticket = moment.next_number();
+        let due = self.waiters.is_empty().then(|| due(ask, moment.now()));
+        let waiter = Waiter {
+            ticket,
+            session: bell.session,
+            bell,
+            ask: ask.clone(),
+            due,
+            since: wall_clock(),
+        };
+        self.waiters.push(waiter.clone());
+        ticket
+    }
+
+    /// Grants to the first as long as there is room, and tells the next one that it is the first now.
+    pub(in crate::coord) fn settle(&mut self, moment: &mut impl Moment) {
+        while let Some(head) = self.waiters.first()
+            && let Some(slot) = self.room_for(head.ask.want)
+        {
+            let Waiter {
+                ticket,
+                session,
+                bell,
+                ask,
+                ..
+            } = self.waiters.remove(0);
+            self.to_ring.push(bell);
+            self.grant(ask, session, Some(ticket), slot, moment);
+        }
+        if let Some(head) = self.waiters.first_mut()
+            && head.due.is_none()
+        {
+            let due = due(&head.ask, moment.now());
+            head.due = Some(due);
+            // It watches the one before it, who is the holder now, and has no patience that would run out.
+            let knows = head.ask.is_strict && self.holders.len() == 1;
+            if !knows {
+                self.to_ring.push(head.bell);
+            }
+        }
+    }
+
+    /// Takes a grant back. False if it isn't there.
+    pub(in crate::coord) fn release(&mut self, token: u64, moment: &mut impl Moment) -> bool {
+        let Some(at) = self.holders.iter().position(|holder| holder.token == token) else {
+            return false;
+        };
+        self.holders.remove(at);
+        match self.waiters.first() {
+            // It has heard when it became the first, but may sleep until it is due.
+            Some(head) if may_be_passed(head.due, moment.now()) => self.to_ring.push(head.bell),
+            _ => self.settle(moment),
+        }
+        true
+    }
+
+    /// Takes a waiter out of the line. Answers with its grant if that has come first.
+    pub(in crate::coord) fn leave(
+        &mut self,
+        ticket: u64,
+        moment: &mut impl Moment,
+    ) -> Option<Holder> {
+        if let Some(holder) = self.granted(ticket) {
+            return Some(holder.clone());
+        }
+        let at = self
+            .waiters
+            .iter()
+            .position(|waiter| waiter.ticket == ticket)?;
+        self.waiters.remove(at);
+        if let Some(next) = self.waiters.get(at) {
+            self.to_ring.push(next.bell);
+        }
+        self.settle(moment);
+        None
+    }
+
+    /// How a waiter of that session stands.
+    pub(in crate::coord) fn standing(
+        &self,
+        ticket: u64,
+        session: u64,
+        now: Time,
+        is_over: impl Fn(&Holder) -> bool,
+    ) -> Standing {
+        if let Some(holder) = self.granted(ticket) {
+            return Standing::Granted(holder.clone());
+        }
+        let Some(at) = self
+            .waiters
+            .iter()
+            .position(|waiter| waiter.ticket == ticket)
+        else {
+            return Standing::Gone;
+        };
+        // Its own session outlives it.
+        if at > 0 {
+            let before = self.waiters[at - 1].session;
+            let ahead = if before == session {
+                vec![]
+            } else {
+                vec![before]
+            };
+            return Standing::Waiting {
+                ahead,
+                is_free: false,
+                look_at: None,
+            };
+        }
+        let head = &self.waiters[0];
+        let lasting = || self.holders.iter().filter(|holder| !is_over(holder));
+        let ahead: BTreeSet<_> = lasting()
+            .map(|holder| holder.session)
+            .filter(|holder| *holder != session)
+            .collect();
+        Standing::Waiting {
+            ahead: ahead.into_iter().collect(),
+            is_free: room(lasting(), head.ask.want).is_some(),
+            look_at: lasting()
+                .filter_map(|holder| holder.expires)
+                .chain(head.due.filter(|due| now < *due))
+                .min(),
+        }
+    }
+
+    fn granted(&self, ticket: u64) -> Option<&Holder> {
+        self.holders
+            .iter()
+            .find(|holder| holder.ticket == Some(ticket))
+    }
+
+    fn room_for(&self, want: Want) -> Option<u32> {
+        room(self.holders.iter(), want)
+    }
+
+    fn grant(
+        &mut self,
+        ask: Ask,
+        session: u64,
+        ticket: Option<u64>,
+        slot: u32,
+        moment: &mut impl Moment,
+    ) -> Holder {
+        let holder = Holder {
+            token: moment.next_number(),
+            ticket,
+            session,
+            expires: moment.expiry(session, ask.lease),
+            ask,
+            slot,
+            renewals: 0,
+            since: wall_clock(),
+        };
+        self.holders.push(holder.clone());
+        holder
+    }
+}
+
+/// The slot that somebody would get beside those holders.
+fn room<'a>(mut holders: impl Iterator<Item = &'a Holder>, want: Want) -> Option<u32> {
+    match want {
+        Want::Exclusive => holders.next().is_none().then_some(0),
+        Want::Shared => holders
+            .all(|holder| holder.ask.want == Want::Shared)
+            .then_some(0),
+        Want::Permit { limit } => {
+            let taken: BTreeSet<_> = holders.map(|holder| holder.slot).collect();
+            (0..limit).find(|slot| !taken.contains(slot))
+        }
+    }
+}
+
+fn due(ask: &Ask, now: Time) -> Time {
+    if ask.is_strict {
+        now
+    } else {
+        now.after(PATIENCE)
+    }
+}
+
+/// Whether the first waiter, who is due at that moment, may be passed. A moment that is further ahead than it can be was
+/// told by another clock, and counts for nothing.
+pub(in crate::coord) fn may_be_passed(due: Option<Time>, now: Time) -> bool {
+    due.is_some_and(|due| now < due && due <= now.after(PATIENCE))
+}
+
+impl Want {
+    pub(in crate::coord) fn kind(self) -> Kind {
+        match self {
+            Self::Exclusive | Self::Shared => Kind::Lock,
+            Self::Permit { .. } => Kind::Semaphore,
+        }
+    }
+}

@@ -1,0 +1,552 @@
+//! A store in the memory of this process, for tests: with a clock that the test sets, and sessions that die on command.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::fmt;
+use std::sync::{Arc, Weak};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+
+use super::line::{Line, Moment};
+use super::sealed::HasSession;
+use super::{
+    Ask, Bell, Engine, Entered, Holder, Listing, Place, SessionRow, Standing, Store, Watch,
+};
+use crate::coord::error::Fault;
+use crate::coord::lease::Lease;
+use crate::coord::session::Session;
+use crate::coord::time::{Time, wall_clock};
+
+/// A store in the memory of this process, for tests.
+///
+/// It does what the others do, by the same rules. What a test needs beyond that: a [second session](Self::new_session)
+/// stands for another process, [`crash`](Self::crash) for its end, [`stop`](Self::stop) for one that doesn't run for a
+/// while; and with a [virtual clock](Self::with_virtual_clock) leases last until the test [advances](Self::advance) it.
+///
+/// # Examples
+///
+/// ```
+/// use hapax::coord::{CoordError, Lease, Lock, MemoryStore};
+/// use std::time::Duration;
+///
+/// let store = MemoryStore::with_virtual_clock();
+/// let other = store.new_session();
+/// let lease = Lease::Renewed(Duration::from_secs(30));
+/// let guard = Lock::new(&store, "reports").lease(lease).lock()?;
+///
+/// store.advance(Duration::from_secs(300));
+/// assert!(guard.is_valid());
+/// store.stop();
+/// store.advance(Duration::from_secs(30));
+/// assert!(!guard.is_valid());
+/// let successor = Lock::new(&other, "reports").lock()?;
+/// assert!(successor.fencing_token() > guard.fencing_token());
+/// # Ok::<_, CoordError>(())
+/// ```
+#[derive(Clone)]
+pub struct MemoryStore {
+    session: Arc<Session>,
+    engine: Arc<MemoryEngine>,
+}
+
+/// The store as one session has it open.
+struct MemoryEngine {
+    id: u64,
+    shared: Arc<Shared>,
+}
+
+/// What all sessions share.
+struct Shared {
+    rows: Mutex<Rows>,
+    /// When this was made, by the machine's clock, unless the clock is a virtual one.
+    began: Option<Instant>,
+}
+
+#[derive(Default)]
+struct Rows {
+    lines: BTreeMap<Arc<str>, Line>,
+    last_number: u64,
+    sessions: BTreeMap<u64, State>,
+    /// The virtual clock.
+    virtual_now: Duration,
+    bells: HashMap<Bell, Arc<Condvar>>,
+    rung: HashSet<Bell>,
+    last_bell: u32,
+}
+
+struct State {
+    session: Weak<Session>,
+    is_stopped: bool,
+    label: Option<String>,
+}
+
+impl MemoryStore {
+    /// An empty one, whose leases last as long as they say.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{Lock, MemoryStore};
+    ///
+    /// let store = MemoryStore::new();
+    /// assert!(Lock::new(&store, "reports").try_lock().is_ok());
+    /// ```
+    #[expect(clippy::new_without_default, reason = "a store is opened")]
+    pub fn new() -> Self {
+        Self::of(Some(Instant::now()))
+    }
+
+    /// An empty one, whose clock stands still until it is [advanced](Self::advance). Time limits of waits are counted by it
+    /// as well.
+    ///
+    /// # Examples
+    ///
+    /// See [`MemoryStore`].
+    pub fn with_virtual_clock() -> Self {
+        Self::of(None)
+    }
+
+    fn of(began: Option<Instant>) -> Self {
+        Self::join(
+            Arc::new(Shared {
+                rows: Mutex::default(),
+                began,
+            }),
+            None,
+        )
+    }
+
+    fn join(shared: Arc<Shared>, label: Option<String>) -> Self {
+        let id = {
+            let mut rows = shared.rows.lock();
+            rows.last_number += 1;
+            rows.last_number
+        };
+        let engine = Arc::new(MemoryEngine { id, shared });
+        let session = Session::of(Arc::<MemoryEngine>::clone(&engine));
+        let state = State {
+            session: Arc::downgrade(&session),
+            is_stopped: false,
+            label,
+        };
+        engine.shared.rows.lock().sessions.insert(id, state);
+        Self { session, engine }
+    }
+
+    /// The same store as another process would have it open.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{Lock, MemoryStore};
+    ///
+    /// let store = MemoryStore::new();
+    /// let other = store.new_session();
+    /// let _guard = Lock::new(&store, "reports").lock()?;
+    /// assert!(Lock::new(&other, "reports").try_lock().is_err());
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    pub fn new_session(&self) -> Self {
+        Self::join(Arc::clone(&self.engine.shared), None)
+    }
+
+    /// Ends this session as a process ends that is killed: nothing is given back, and others find that it is dead. Its
+    /// guards are lost, and what it waits for ends with [`Closed`](crate::coord::CoordError::Closed).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{Lock, MemoryStore};
+    ///
+    /// let store = MemoryStore::new();
+    /// let other = store.new_session();
+    /// let guard = Lock::new(&store, "reports").lock()?;
+    /// store.crash();
+    /// assert!(Lock::new(&other, "reports").try_lock().is_ok());
+    /// assert!(!guard.is_valid());
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    pub fn crash(&self) {
+        let mut rows = self.engine.shared.rows.lock();
+        rows.sessions.remove(&self.engine.id);
+        rows.wake_all();
+        drop(rows);
+        self.session.keeper.close();
+    }
+
+    /// From now on leases of this session aren't renewed, as if its process were stopped. Only with a virtual clock.
+    ///
+    /// # Panics
+    ///
+    /// If the clock isn't a virtual one.
+    ///
+    /// # Examples
+    ///
+    /// See [`MemoryStore`].
+    pub fn stop(&self) {
+        self.set_stopped(true);
+    }
+
+    /// Ends what [`stop`](Self::stop) has begun.
+    ///
+    /// # Panics
+    ///
+    /// If the clock isn't a virtual one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{Lease, Lock, MemoryStore};
+    /// use std::time::Duration;
+    ///
+    /// let store = MemoryStore::with_virtual_clock();
+    /// let guard = Lock::new(&store, "a").lease(Lease::Renewed(Duration::from_secs(30))).lock()?;
+    /// store.stop();
+    /// store.advance(Duration::from_secs(25));
+    /// store.resume();
+    /// store.advance(Duration::from_secs(25));
+    /// assert!(guard.is_valid());
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    pub fn resume(&self) {
+        self.set_stopped(false);
+        self.advance(Duration::ZERO);
+    }
+
+    fn set_stopped(&self, is_stopped: bool) {
+        self.engine.shared.expect_virtual();
+        if let Some(state) = self
+            .engine
+            .shared
+            .rows
+            .lock()
+            .sessions
+            .get_mut(&self.engine.id)
+        {
+            state.is_stopped = is_stopped;
+        }
+    }
+
+    /// Lets so much time go by, for all sessions. What is to be done on the way is done in its order: leases are renewed,
+    /// or end, and [`lost`](crate::coord::LockGuard::lost) is told. Threads whose waits end by that go on after it.
+    ///
+    /// # Panics
+    ///
+    /// If the clock isn't a virtual one.
+    ///
+    /// # Examples
+    ///
+    /// See [`MemoryStore`].
+    pub fn advance(&self, time: Duration) {
+        let shared = &self.engine.shared;
+        shared.expect_virtual();
+        let end = shared.now().after(time);
+        loop {
+            let keepers = shared.running_keepers();
+            let next = keepers
+                .iter()
+                .filter_map(|session| session.keeper.next())
+                .min();
+            let now = next.unwrap_or(end).min(end).max(shared.now());
+            shared.rows.lock().virtual_now = now.since(Time(0));
+            keepers.iter().for_each(|session| session.keeper.work());
+            shared.rows.lock().wake_all();
+            if now == end && next.is_none_or(|next| next > end) {
+                return;
+            }
+        }
+    }
+}
+
+impl Shared {
+    fn expect_virtual(&self) {
+        assert!(
+            self.began.is_none(),
+            "the clock of this store goes by itself"
+        );
+    }
+
+    fn now(&self) -> Time {
+        self.now_in(&self.rows.lock())
+    }
+
+    fn now_in(&self, rows: &Rows) -> Time {
+        Time(0).after(self.began.map_or(rows.virtual_now, |began| began.elapsed()))
+    }
+
+    fn running_keepers(&self) -> Vec<Arc<Session>> {
+        let rows = self.rows.lock();
+        let running = rows.sessions.values().filter(|state| !state.is_stopped);
+        running
+            .filter_map(|state| state.session.upgrade())
+            .collect()
+    }
+}
+
+impl Rows {
+    fn wake_all(&self) {
+        self.bells.values().for_each(|bell| {
+            bell.notify_all();
+        });
+    }
+
+    fn ring(&mut self, to_ring: Vec<Bell>) {
+        for bell in to_ring {
+            if let Some(sleeper) = self.bells.get(&bell) {
+                sleeper.notify_all();
+                self.rung.insert(bell);
+            }
+        }
+    }
+}
+
+struct MemoryMoment<'a> {
+    now: Time,
+    last_number: &'a mut u64,
+}
+
+impl Moment for MemoryMoment<'_> {
+    fn now(&self) -> Time {
+        self.now
+    }
+
+    fn next_number(&mut self) -> u64 {
+        *self.last_number = (*self.last_number + 1).max(wall_clock());
+        *self.last_number
+    }
+
+    fn expiry(&self, _session: u64, lease: Lease) -> Option<Time> {
+        lease.time().map(|time| self.now.after(time))
+    }
+}
+
+impl MemoryEngine {
+    /// Does something with the line of a key, after what doesn't count any more was taken out.
+    fn transact<R>(
+        &self,
+        key: &Arc<str>,
+        dead: &[u64],
+        f: impl FnOnce(&mut Line, &mut MemoryMoment) -> R,
+    ) -> Result<R, Fault> {
+        let mut rows = self.shared.rows.lock();
+        let rows = &mut *rows;
+        if !rows.sessions.contains_key(&self.id) {
+            return Err(Fault::Closed);
+        }
+        let now = self.shared.now_in(rows);
+        let mut moment = MemoryMoment {
+            now,
+            last_number: &mut rows.last_number,
+        };
+        let mut line = rows.lines.remove(key).unwrap_or_default();
+        let is_dead = |session| dead.contains(&session);
+        if line.remove(|holder| is_over(holder, now), is_dead) {
+            line.settle(&mut moment);
+        }
+        let answer = f(&mut line, &mut moment);
+        let to_ring = std::mem::take(&mut line.to_ring);
+        if !line.holders.is_empty() || !line.waiters.is_empty() {
+            rows.lines.insert(Arc::clone(key), line);
+        }
+        rows.ring(to_ring);
+        Ok(answer)
+    }
+
+    fn standing(&self, place: &Place, line: &Line, now: Time) -> Standing {
+        line.standing(place.ticket, self.id, now, |holder| is_over(holder, now))
+    }
+}
+
+fn is_over(holder: &Holder, now: Time) -> bool {
+    holder.expires.is_some_and(|expires| expires <= now)
+}
+
+impl Engine for MemoryEngine {
+    fn now(&self) -> Time {
+        self.shared.now()
+    }
+
+    fn is_usable(&self) -> bool {
+        true
+    }
+
+    fn enter(&self, ask: &Ask, bell: Option<Bell>, dead: &[u64]) -> Result<Entered, Fault> {
+        self.transact(&ask.key, dead, |line, moment| {
+            line.enter(ask, self.id, bell, moment)
+        })?
+    }
+
+    fn look(&self, place: &Place) -> Result<Standing, Fault> {
+        let rows = self.shared.rows.lock();
+        if !rows.sessions.contains_key(&self.id) {
+            return Err(Fault::Closed);
+        }
+        let Some(line) = rows.lines.get(&place.key) else {
+            return Ok(Standing::Gone);
+        };
+        Ok(self.standing(place, line, self.shared.now_in(&rows)))
+    }
+
+    fn claim(&self, place: &Place, dead: &[u64]) -> Result<Standing, Fault> {
+        self.transact(&place.key, dead, |line, moment| {
+            line.settle(moment);
+            self.standing(place, line, moment.now)
+        })
+    }
+
+    fn leave(&self, place: &Place) -> Result<Option<Holder>, Fault> {
+        self.transact(&place.key, &[], |line, moment| {
+            line.leave(place.ticket, moment)
+        })
+    }
+
+    fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
+        self.transact(key, &[], |line, moment| line.release(token, moment))
+    }
+
+    fn extend(&self, key: &Arc<str>, token: u64, time: Duration) -> Result<Option<Time>, Fault> {
+        self.transact(key, &[], |line, moment| {
+            let expires = moment.now.after(time);
+            let holder = line
+                .holders
+                .iter_mut()
+                .find(|holder| holder.token == token)?;
+            holder.expires = Some(expires);
+            holder.renewals += 1;
+            Some(expires)
+        })
+    }
+
+    fn held(&self) -> Result<Vec<u64>, Fault> {
+        let rows = self.shared.rows.lock();
+        let holders = rows.lines.values().flat_map(|line| &line.holders);
+        Ok(holders
+            .filter(|holder| holder.session == self.id)
+            .map(|holder| holder.token)
+            .collect())
+    }
+
+    fn list(&self) -> Result<Listing, Fault> {
+        let rows = self.shared.rows.lock();
+        if !rows.sessions.contains_key(&self.id) {
+            return Err(Fault::Closed);
+        }
+        let row = |(&id, state): (&u64, &State)| SessionRow {
+            id,
+            host: String::new(),
+            process: std::process::id(),
+            label: state.label.clone(),
+            command: None,
+            same_clock: true,
+        };
+        Ok(Listing {
+            holders: rows
+                .lines
+                .values()
+                .flat_map(|line| line.holders.clone())
+                .collect(),
+            waiters: rows
+                .lines
+                .values()
+                .flat_map(|line| line.waiters.clone())
+                .collect(),
+            sessions: rows.sessions.iter().map(row).collect(),
+            now: Some(self.shared.now_in(&rows)),
+        })
+    }
+
+    fn force_unlock(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
+        self.transact(key, &[], |line, moment| {
+            let is_there = line.release(token, moment);
+            line.settle(moment);
+            is_there
+        })
+    }
+
+    fn close(&self) -> Result<(), Fault> {
+        let keys: Vec<_> = self.shared.rows.lock().lines.keys().cloned().collect();
+        for key in keys {
+            match self.transact(&key, &[self.id], |_, _| ()) {
+                Ok(()) => {}
+                Err(Fault::Closed) => return Ok(()),
+                Err(fault) => return Err(fault),
+            }
+        }
+        let mut rows = self.shared.rows.lock();
+        rows.sessions.remove(&self.id);
+        rows.wake_all();
+        Ok(())
+    }
+
+    fn take_bell(&self) -> Result<Bell, Fault> {
+        let mut rows = self.shared.rows.lock();
+        rows.last_bell += 1;
+        let bell = Bell {
+            session: self.id,
+            number: rows.last_bell,
+        };
+        rows.bells.insert(bell, Arc::default());
+        Ok(bell)
+    }
+
+    fn put_bell(&self, bell: Bell) {
+        let mut rows = self.shared.rows.lock();
+        rows.bells.remove(&bell);
+        rows.rung.remove(&bell);
+    }
+
+    fn watch(&self, sessions: &[u64]) -> Watch {
+        let rows = self.shared.rows.lock();
+        let is_dead = |session: &&u64| !rows.sessions.contains_key(session);
+        Watch {
+            is_new: false,
+            dead: sessions.iter().filter(is_dead).copied().collect(),
+        }
+    }
+
+    fn sleep(&self, bell: Bell, watched: &[u64], until: Time) {
+        let mut rows = self.shared.rows.lock();
+        let is_woken = |rows: &mut Rows| {
+            rows.rung.remove(&bell)
+                || !rows.sessions.contains_key(&self.id)
+                || watched
+                    .iter()
+                    .any(|session| !rows.sessions.contains_key(session))
+        };
+        let Some(sleeper) = rows.bells.get(&bell).cloned() else {
+            return;
+        };
+        loop {
+            let now = self.shared.now_in(&rows);
+            if now >= until || is_woken(&mut rows) {
+                return;
+            }
+            match self.shared.began {
+                Some(_) => {
+                    sleeper.wait_for(&mut rows, until.since(now));
+                }
+                None => sleeper.wait(&mut rows),
+            }
+        }
+    }
+
+    fn is_driven(&self) -> bool {
+        self.shared.began.is_none()
+    }
+}
+
+impl HasSession for MemoryStore {
+    fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+}
+
+impl Store for MemoryStore {}
+
+impl fmt::Debug for MemoryStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("MemoryStore")
+            .field("session", &self.engine.id)
+            .finish_non_exhaustive()
+    }
+}
