@@ -7,7 +7,8 @@
 //! 2. It *watches* the sessions ahead of it: the one of the waiter before it, or, if it is the first, those of all holders.
 //!    If one wasn't watched before it looks again: from then on it hears of its end, but not of an earlier one.
 //! 3. If one of them is dead, or if it is the first and there is room, it *claims*: a transaction that takes out what the
-//!    dead have left, and grants what can be granted.
+//!    dead have left, and grants what can be granted. While others may pass it, it does so only if none has come since it
+//!    has looked before.
 //! 4. Otherwise it sleeps, until it is rung, one of them ends, a lease or its patience does, or a second is over.
 //!
 //! Nobody is forgotten: whatever can make a waiter the next one to be granted is done by a transaction that rings it; or is
@@ -24,7 +25,8 @@ use super::error::{At, Fault, Operation};
 use super::hold::Hold;
 use super::keeper::Late;
 use super::session::Session;
-use super::store::{Ask, Bell, Entered, Holder, Place, Standing};
+use super::store::line::{PATIENCE, Room};
+use super::store::{Ask, Entered, Holder, Otherwise, Place, Standing};
 use super::time::Time;
 use crate::sync::check_cancelled;
 
@@ -61,20 +63,20 @@ pub(super) fn acquire(
     mut ask: Ask,
     patience: Patience,
 ) -> Result<Arc<Hold>, CoordError> {
-    let key = Arc::clone(&ask.key);
-    let engine = session.engine();
-    let began = engine.now();
     ask.is_endless = matches!(patience, Patience::Endless);
+    let engine = session.engine();
+    let (deadline, otherwise) = match patience {
+        Patience::None => (None, Otherwise::Refuse),
+        Patience::For(time) => (Some(engine.now().after(time)), Otherwise::Queue),
+        Patience::Endless => (None, Otherwise::Queue),
+    };
     let entered = engine
-        .enter(&ask, None, &[])
-        .map_err(|fault| at(fault, &key))?;
-    let holder = match (entered, patience) {
-        (Entered::Granted(holder), _) => holder,
-        (Entered::Refused(ahead), Patience::None) => try_again(session, &ask, &ahead)
-            .map_err(|fault| at(fault, &key))?
-            .ok_or_else(|| timed_out(&key))?,
-        (_, Patience::None | Patience::Endless) => wait(session, &ask, None)?,
-        (_, Patience::For(time)) => wait(session, &ask, Some(began.after(time)))?,
+        .enter(&ask, otherwise, &[])
+        .map_err(|fault| at(fault, &ask.key))?;
+    let holder = match entered {
+        Entered::Granted(holder) => holder,
+        Entered::Queued(place) => wait(session, &ask, place, deadline)?,
+        Entered::Refused(ahead) => try_again(session, &ask, ahead)?,
     };
     hold(session, holder)
 }
@@ -117,48 +119,42 @@ fn hold(session: &Arc<Session>, mut holder: Holder) -> Result<Arc<Hold>, CoordEr
     Ok(hold)
 }
 
-/// Once more for somebody who doesn't wait, if what is in the way is dead.
+/// Once more for somebody who doesn't wait, as long as somebody in the way is dead.
 #[cold]
-fn try_again(session: &Session, ask: &Ask, ahead: &[u64]) -> Result<Option<Holder>, Fault> {
+fn try_again(session: &Session, ask: &Ask, mut ahead: Vec<u64>) -> Result<Holder, CoordError> {
     let engine = session.engine();
-    let mut ahead = ahead.to_vec();
     loop {
         let dead = engine.watch(&ahead).dead;
         if dead.is_empty() {
-            return Ok(None);
+            return Err(timed_out(&ask.key));
         }
-        match engine.enter(ask, None, &dead)? {
-            Entered::Granted(holder) => return Ok(Some(holder)),
+        match engine
+            .enter(ask, Otherwise::Refuse, &dead)
+            .map_err(|fault| at(fault, &ask.key))?
+        {
+            Entered::Granted(holder) => return Ok(holder),
             Entered::Refused(next) => ahead = next,
-            Entered::Queued(_) => unreachable!("it has no bell"),
+            Entered::Queued(_) => unreachable!("it wants to be refused"),
         }
     }
 }
 
-/// Enters the queue, and waits there.
+/// Waits in the queue.
 #[cold]
-fn wait(session: &Session, ask: &Ask, deadline: Option<Time>) -> Result<Holder, CoordError> {
-    let engine = session.engine();
-    let key = &ask.key;
-    let bell = engine.take_bell().map_err(|fault| at(fault, key))?;
-    let bell = OneBell { session, bell };
-    match engine
-        .enter(ask, Some(bell.bell), &[])
-        .map_err(|fault| at(fault, key))?
-    {
-        Entered::Granted(holder) => Ok(holder),
-        Entered::Queued(place) => {
-            let waiting = Waiting {
-                session,
-                ask,
-                place,
-            };
-            waiting
-                .sleep(deadline)
-                .or_else(|error| waiting.leave().ok_or(error))
-        }
-        Entered::Refused(_) => unreachable!("it has a bell"),
-    }
+fn wait(
+    session: &Session,
+    ask: &Ask,
+    place: Place,
+    deadline: Option<Time>,
+) -> Result<Holder, CoordError> {
+    let waiting = Waiting {
+        session,
+        ask,
+        place,
+    };
+    waiting
+        .sleep(deadline)
+        .or_else(|error| waiting.leave().ok_or(error))
 }
 
 /// Somebody in a queue.
@@ -174,18 +170,20 @@ impl Waiting<'_> {
         let place = &self.place;
         let fault = |fault| at(fault, &self.ask.key);
         let mut check_at = self.first_check(place, engine.now());
+        let mut last_room = Room::No;
         let mut standing = engine.look(place).map_err(fault)?;
         loop {
-            let (ahead, is_free, look_at) = match standing {
+            let (ahead, room, mut look_at) = match standing {
                 Standing::Granted(holder) => return Ok(holder),
                 Standing::Gone => return Err(self.gone()),
                 Standing::Waiting {
                     ahead,
-                    is_free,
+                    room,
                     look_at,
-                } => (ahead, is_free, look_at),
+                } => (ahead, room, look_at),
             };
             let watch = engine.watch(&ahead);
+            let is_free = room == Room::Yes || room != Room::No && last_room == room;
             if is_free || !watch.dead.is_empty() {
                 standing = engine.claim(place, &watch.dead).map_err(fault)?;
                 continue;
@@ -205,6 +203,10 @@ impl Waiting<'_> {
                 self.look_for_deadlock(place)?;
                 check_at = Some(now.after(SAFETY));
             }
+            if let Room::UntilOthersCome(_) = room {
+                look_at = Some(now.after(PATIENCE / 10));
+            }
+            last_room = room;
             if !watch.is_new {
                 let limits = [deadline, check_at, look_at, Some(now.after(SAFETY))];
                 let until = limits.into_iter().flatten().min().expect("one is there");
@@ -268,14 +270,8 @@ impl Waiting<'_> {
     }
 }
 
-/// A bell that goes back when nobody waits for it.
-struct OneBell<'a> {
-    session: &'a Session,
-    bell: Bell,
-}
-
-impl Drop for OneBell<'_> {
+impl Drop for Waiting<'_> {
     fn drop(&mut self) {
-        self.session.engine().put_bell(self.bell);
+        self.session.engine().put_bell(self.place.bell);
     }
 }

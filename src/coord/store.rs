@@ -128,8 +128,9 @@ pub(super) trait Engine: Send + Sync {
     /// False in a child that was forked, and once it is closed. Asks nobody.
     fn is_usable(&self) -> bool;
 
-    /// Grants it, or queues or refuses the caller, after it has taken out what belongs to the dead.
-    fn enter(&self, ask: &Ask, bell: Option<Bell>, dead: &[u64]) -> Result<Entered, Fault>;
+    /// Grants it, or queues or refuses the caller, after it has taken out what belongs to the dead. Whoever is queued leaves,
+    /// or is granted it, and puts the bell of its place back.
+    fn enter(&self, ask: &Ask, otherwise: Otherwise, dead: &[u64]) -> Result<Entered, Fault>;
 
     /// How a waiter stands. Changes nothing.
     fn look(&self, place: &Place) -> Result<Standing, Fault>;
@@ -157,8 +158,6 @@ pub(super) trait Engine: Send + Sync {
     /// Takes out all that belongs to this session, and wakes its waiters. Nothing is done twice.
     fn close(&self) -> Result<(), Fault>;
 
-    fn take_bell(&self) -> Result<Bell, Fault>;
-
     fn put_bell(&self, bell: Bell);
 
     /// Looks after sessions, so that [`sleep`](Self::sleep) ends when one of them does.
@@ -171,6 +170,13 @@ pub(super) trait Engine: Send + Sync {
     fn is_driven(&self) -> bool {
         false
     }
+}
+
+/// What becomes of somebody who can't be granted something at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Otherwise {
+    Refuse,
+    Queue,
 }
 
 pub(super) enum Entered {

@@ -9,7 +9,8 @@
 //! - *Barging.* Who comes when there is room takes it, though others wait, until the first of those has been the first for
 //!   [`PATIENCE`]: from then on it is *due*, nobody passes it, and whoever lets go hands over to it. So a key that is taken
 //!   and let go all the time stays with one process for a while, and isn't handed to and fro, and each waiter gets its
-//!   turn. A waiter that asked for a strict order is due at once.
+//!   turn. A waiter that asked for a strict order is due at once. One that isn't due and finds that there is room takes that
+//!   if nobody else comes within a tenth of that time.
 //! - *Who is to be rung.* Who was granted something. Who has become the first, because from then on it watches the holders,
 //!   and its patience runs. Who has lost the one before it, whom it watched.
 
@@ -89,6 +90,9 @@ pub(in crate::coord) struct Waiter {
 pub(in crate::coord) trait Moment {
     fn now(&self) -> Time;
 
+    /// The last number that was given out, of this key or of another.
+    fn last_number(&self) -> u64;
+
     /// A number greater than all that came before, of this key and of others.
     fn next_number(&mut self) -> u64;
 
@@ -103,13 +107,21 @@ pub(in crate::coord) enum Standing {
     Waiting {
         /// The sessions whose end may be what it waits for.
         ahead: Vec<u64>,
-        /// It is the first, and there is room for it.
-        is_free: bool,
+        room: Room,
         /// There may be room for it by then, if it isn't told.
         look_at: Option<Time>,
     },
     /// It isn't there any more.
     Gone,
+}
+
+/// Whether there is room for a waiter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::coord) enum Room {
+    No,
+    /// It is the first, but not due: others may come by. This was the last number that was given out.
+    UntilOthersCome(u64),
+    Yes,
 }
 
 /// The rows of a key.
@@ -172,12 +184,12 @@ impl Line {
         }
     }
 
-    /// Grants it at once, or puts somebody who has a bell at the end.
+    /// Grants it at once, or puts somebody who can get a bell at the end.
     pub(in crate::coord) fn enter(
         &mut self,
         ask: &Ask,
         session: u64,
-        bell: Option<Bell>,
+        bell: Option<impl FnOnce() -> Result<Bell, Fault>>,
         moment: &mut impl Moment,
     ) -> Result<Entered, Fault> {
         self.check_kind(ask.want)?;
@@ -193,6 +205,7 @@ impl Line {
                 .collect();
             return Ok(Entered::Refused(others.into_iter().collect()));
         };
+        let bell = bell()?;
         Ok(Entered::Queued(Place {
             key: Arc::clone(&ask.key),
             ticket: self.queue(ask, bell, moment),
@@ -295,7 +308,7 @@ impl Line {
         &self,
         ticket: u64,
         session: u64,
-        now: Time,
+        moment: &impl Moment,
         is_over: impl Fn(&Holder) -> bool,
     ) -> Standing {
         if let Some(holder) = self.granted(ticket) {
@@ -318,11 +331,11 @@ impl Line {
             };
             return Standing::Waiting {
                 ahead,
-                is_free: false,
+                room: Room::No,
                 look_at: None,
             };
         }
-        let head = &self.waiters[0];
+        let (head, now) = (&self.waiters[0], moment.now());
         let lasting = || self.holders.iter().filter(|holder| !is_over(holder));
         let ahead: BTreeSet<_> = lasting()
             .map(|holder| holder.session)
@@ -330,7 +343,13 @@ impl Line {
             .collect();
         Standing::Waiting {
             ahead: ahead.into_iter().collect(),
-            is_free: room(lasting(), head.ask.want).is_some(),
+            room: match room(lasting(), head.ask.want) {
+                None => Room::No,
+                Some(_) if may_be_passed(head.due, now) => {
+                    Room::UntilOthersCome(moment.last_number())
+                }
+                Some(_) => Room::Yes,
+            },
             look_at: lasting()
                 .filter_map(|holder| holder.expires)
                 .chain(head.due.filter(|due| now < *due))

@@ -10,7 +10,8 @@ use parking_lot::{Condvar, Mutex};
 use super::line::{Line, Moment};
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Holder, Listing, Place, SessionRow, Standing, Store, Watch,
+    Ask, Bell, Engine, Entered, Holder, Listing, Otherwise, Place, SessionRow, Standing, Store,
+    Watch,
 };
 use crate::coord::error::Fault;
 use crate::coord::lease::Lease;
@@ -274,6 +275,15 @@ impl Shared {
         Time(0).after(self.began.map_or(rows.virtual_now, |began| began.elapsed()))
     }
 
+    fn new_bell(&self, session: u64) -> Bell {
+        let mut rows = self.rows.lock();
+        rows.last_bell += 1;
+        let number = rows.last_bell;
+        let bell = Bell { session, number };
+        rows.bells.insert(bell, Arc::default());
+        bell
+    }
+
     fn running_keepers(&self) -> Vec<Arc<Session>> {
         let rows = self.rows.lock();
         let running = rows.sessions.values().filter(|state| !state.is_stopped);
@@ -308,6 +318,10 @@ struct MemoryMoment<'a> {
 impl Moment for MemoryMoment<'_> {
     fn now(&self) -> Time {
         self.now
+    }
+
+    fn last_number(&self) -> u64 {
+        *self.last_number
     }
 
     fn next_number(&mut self) -> u64 {
@@ -352,8 +366,10 @@ impl MemoryEngine {
         Ok(answer)
     }
 
-    fn standing(&self, place: &Place, line: &Line, now: Time) -> Standing {
-        line.standing(place.ticket, self.id, now, |holder| is_over(holder, now))
+    fn standing(&self, place: &Place, line: &Line, moment: &MemoryMoment) -> Standing {
+        line.standing(place.ticket, self.id, moment, |holder| {
+            is_over(holder, moment.now)
+        })
     }
 }
 
@@ -370,27 +386,35 @@ impl Engine for MemoryEngine {
         true
     }
 
-    fn enter(&self, ask: &Ask, bell: Option<Bell>, dead: &[u64]) -> Result<Entered, Fault> {
-        self.transact(&ask.key, dead, |line, moment| {
-            line.enter(ask, self.id, bell, moment)
-        })?
+    fn enter(&self, ask: &Ask, otherwise: Otherwise, dead: &[u64]) -> Result<Entered, Fault> {
+        let bell = (otherwise == Otherwise::Queue).then(|| self.shared.new_bell(self.id));
+        let entered = self.transact(&ask.key, dead, |line, moment| {
+            line.enter(ask, self.id, bell.map(|bell| move || Ok(bell)), moment)
+        })?;
+        if let (Some(bell), Err(_) | Ok(Entered::Granted(_))) = (bell, &entered) {
+            self.put_bell(bell);
+        }
+        entered
     }
 
     fn look(&self, place: &Place) -> Result<Standing, Fault> {
-        let rows = self.shared.rows.lock();
+        let mut rows = self.shared.rows.lock();
+        let rows = &mut *rows;
         if !rows.sessions.contains_key(&self.id) {
             return Err(Fault::Closed);
         }
+        let now = self.shared.now_in(rows);
         let Some(line) = rows.lines.get(&place.key) else {
             return Ok(Standing::Gone);
         };
-        Ok(self.standing(place, line, self.shared.now_in(&rows)))
+        let last_number = &mut rows.last_number;
+        Ok(self.standing(place, line, &MemoryMoment { now, last_number }))
     }
 
     fn claim(&self, place: &Place, dead: &[u64]) -> Result<Standing, Fault> {
         self.transact(&place.key, dead, |line, moment| {
             line.settle(moment);
-            self.standing(place, line, moment.now)
+            self.standing(place, line, moment)
         })
     }
 
@@ -476,17 +500,6 @@ impl Engine for MemoryEngine {
         rows.sessions.remove(&self.id);
         rows.wake_all();
         Ok(())
-    }
-
-    fn take_bell(&self) -> Result<Bell, Fault> {
-        let mut rows = self.shared.rows.lock();
-        rows.last_bell += 1;
-        let bell = Bell {
-            session: self.id,
-            number: rows.last_bell,
-        };
-        rows.bells.insert(bell, Arc::default());
-        Ok(bell)
     }
 
     fn put_bell(&self, bell: Bell) {

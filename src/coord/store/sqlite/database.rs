@@ -25,6 +25,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
+use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::SqliteOptions;
@@ -40,6 +42,10 @@ const VERSION: i64 = 1;
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How far the numbers are moved ahead for each boot.
 const BOOT_STEP: i64 = 1 << 32;
+/// How many pages the log may have, about: two megabytes.
+const LONGEST_LOG: i32 = 4096;
+/// How long a checkpoint waits for those who read.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(20);
 /// How many boots are remembered.
 const BOOTS: i64 = 100;
 
@@ -325,12 +331,24 @@ fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, Fault> {
     let mut connection = Connection::open_with_flags(path, flags)?;
     BUSY_UNTIL.set((None, options.busy_for));
     connection.busy_handler(Some(wait_for_others))?;
+    connection.wal_hook(Some(checkpoint))?;
     // The log stays for the next one, who would otherwise have to make it again.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Otherwise some statements would be prepared again for each key.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
     Ok(connection)
+}
+
+/// Writes what is in the log to where it belongs, once it has grown. SQLite's own way would do that without keeping others
+/// out, who would add to the log meanwhile, so that it couldn't begin anew, and from then on with each commit.
+fn checkpoint(log: &mut Wal, pages: i32) -> rusqlite::Result<()> {
+    if pages >= LONGEST_LOG {
+        BUSY_UNTIL.set((None, CHECKPOINT_PATIENCE));
+        // If it doesn't succeed, the next one tries again.
+        let _ = log.checkpoint_v2(CheckpointMode::RESTART);
+    }
+    Ok(())
 }
 
 /// Makes the tables if there are none, and sees to it that it is a store of this version.

@@ -55,6 +55,10 @@ impl Moment for SqliteMoment {
         self.now
     }
 
+    fn last_number(&self) -> u64 {
+        self.number.cast_unsigned()
+    }
+
     fn next_number(&mut self) -> u64 {
         let wall_clock = i64::try_from(wall_clock()).unwrap_or(0);
         self.number = (self.number + 1).max(wall_clock);
