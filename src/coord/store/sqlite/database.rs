@@ -5,15 +5,16 @@
 //! | table | rows |
 //! |---|---|
 //! | `meta` | one: the name of this database, which is random, and the last number that was given out |
-//! | `boot` | the last boots that it was opened in |
+//! | `boot` | the last boots that it was opened in, and as which file |
 //! | `session` | those that have held or waited for something, until they are closed or found dead |
 //! | `holder` | who holds a key: by key and token |
 //! | `waiter` | who waits for a key: by key and ticket |
 //!
 //! Tokens and tickets are drawn from one number: the last one and one more, or the microseconds of the wall clock if those
 //! are more. So they grow whatever the clock does, and across a file that was deleted or restored as far as the clock can be
-//! trusted. The first time that a file is opened in a boot the number is moved ahead by 2^32, and that is written
-//! through to the disk: what else is committed can be lost with the power (`synchronous=NORMAL`), the last tokens with it.
+//! trusted. The first time that a file is opened in a boot, or under another number of the file system, the number is moved
+//! ahead by 2^32, and that is written through to the disk: what else is committed can be lost with the power
+//! (`synchronous=NORMAL`), the last tokens with it, and so can what came after a backup that was restored.
 //!
 //! Pages are small, 512 bytes: a grant changes two of them, giving it back one, and each is written to the log whole.
 
@@ -125,7 +126,7 @@ impl Database {
         let connection = connect(&path, options)?;
         // Nobody else makes one at the same time.
         let identity = identify(&path)?.ok_or(Fault::Replaced)?;
-        prepare(&connection)?;
+        prepare(&connection, identity.1)?;
         init.unlock()
             .map_err(|error| Fault::Store(Box::new(error)))?;
         let busy_for = options.busy_for;
@@ -352,7 +353,7 @@ fn checkpoint(log: &mut Wal, pages: i32) -> rusqlite::Result<()> {
 }
 
 /// Makes the tables if there are none, and sees to it that it is a store of this version.
-fn prepare(connection: &Connection) -> Result<(), Fault> {
+fn prepare(connection: &Connection, inode: u64) -> Result<(), Fault> {
     let number =
         |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let tables: i64 =
@@ -377,16 +378,14 @@ fn prepare(connection: &Connection) -> Result<(), Fault> {
     if mode != "wal" {
         return Err(says(format!("its journal mode is {mode}, not wal")));
     }
-    move_ahead(connection)?;
+    move_ahead(connection, inode)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     Ok(())
 }
 
-/// In a boot that the file wasn't opened in yet, the last numbers may have been lost.
-fn move_ahead(connection: &Connection) -> Result<(), Fault> {
-    let Some(boot) = clock::boot() else {
-        return Ok(());
-    };
+/// In a boot that the file wasn't opened in yet, the last numbers may have been lost, and in one that is a copy as well.
+fn move_ahead(connection: &Connection, inode: u64) -> Result<(), Fault> {
+    let boot = format!("{} {inode}", clock::boot().unwrap_or_default());
     let is_known = "SELECT EXISTS (SELECT 1 FROM boot WHERE id = ?1)";
     if connection.query_row(is_known, [&boot], |row| row.get(0))? {
         return Ok(());

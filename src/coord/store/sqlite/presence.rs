@@ -16,7 +16,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -40,20 +40,15 @@ pub(super) struct Directory {
     path: PathBuf,
     /// For paths that would be too long otherwise.
     open: File,
-    file_mode: u32,
+    is_for_group: bool,
 }
 
 impl Directory {
     /// It is made if it isn't there.
     pub(super) fn open(path: PathBuf, is_for_group: bool) -> io::Result<Self> {
-        let (mode, file_mode) = if is_for_group {
-            (0o770, 0o660)
-        } else {
-            (0o700, 0o600)
-        };
+        let mode = if is_for_group { 0o770 } else { 0o700 };
         match DirBuilder::new().mode(mode).create(&path) {
             Ok(()) if is_for_group => {
-                use std::os::unix::fs::PermissionsExt;
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
             }
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
@@ -66,7 +61,7 @@ impl Directory {
         Ok(Self {
             path,
             open,
-            file_mode,
+            is_for_group,
         })
     }
 
@@ -82,6 +77,15 @@ impl Directory {
         }
         let directory = format!("/proc/self/fd/{}", self.open.as_raw_fd());
         Path::new(&directory).join(format!("{session:016x}.{what}"))
+    }
+
+    /// Lets the group use what was made for a session, if it may.
+    fn share(&self, session: u64, what: &str) -> io::Result<()> {
+        if self.is_for_group {
+            let path = self.file(session, what);
+            fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        }
+        Ok(())
     }
 
     /// The sessions that have files here, alive or not.
@@ -152,7 +156,7 @@ impl Presence {
             .read(true)
             .write(true)
             .create_new(true)
-            .mode(directory.file_mode)
+            .mode(0o600)
             .custom_flags(libc::O_NOFOLLOW)
             .open(directory.file(session, "lock"))?;
         lock.try_lock().map_err(|error| match error {
@@ -161,6 +165,8 @@ impl Presence {
         })?;
         let listener = UnixListener::bind(directory.socket(session, "sock"))?;
         listener.set_nonblocking(true)?;
+        directory.share(session, "lock")?;
+        directory.share(session, "sock")?;
         let ringer = UnixDatagram::unbound()?;
         ringer.set_nonblocking(true)?;
         Ok(Self {
@@ -200,8 +206,9 @@ impl Presence {
             Some(number) => number,
             None => {
                 let number = bells.sockets.len() as u32 + 1;
-                let path = self.directory.socket(self.session, &number.to_string());
-                let socket = UnixDatagram::bind(path)?;
+                let name = number.to_string();
+                let socket = UnixDatagram::bind(self.directory.socket(self.session, &name))?;
+                self.directory.share(self.session, &name)?;
                 socket.set_nonblocking(true)?;
                 bells.sockets.insert(number, Arc::new(socket));
                 number
@@ -238,7 +245,7 @@ impl Presence {
     pub(super) fn watch(&self, sessions: &[u64]) -> Watch {
         let mut watch = Watch::default();
         for &session in sessions {
-            if self.watched.lock().contains_key(&session) {
+            if self.is_watched(session) {
                 continue;
             }
             match self.connect(session) {
@@ -254,6 +261,20 @@ impl Presence {
             }
         }
         watch
+    }
+
+    /// Whether it is, and hasn't hung up.
+    fn is_watched(&self, session: u64) -> bool {
+        let mut watched = self.watched.lock();
+        let Some(stream) = watched.get(&session) else {
+            return false;
+        };
+        let mut fds = [PollFd::new(stream, PollFlags::IN)];
+        let is_silent = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|count| count == 0);
+        if !is_silent {
+            watched.remove(&session);
+        }
+        is_silent
     }
 
     fn connect(&self, session: u64) -> rustix::io::Result<OwnedFd> {
