@@ -367,7 +367,7 @@ impl Engine for MemoryEngine {
     }
 
     fn is_usable(&self) -> bool {
-        true
+        self.shared.rows.lock().sessions.contains_key(&self.id)
     }
 
     fn enter(&self, ask: &Ask, bell: Option<Bell>, dead: &[u64]) -> Result<Entered, Fault> {
