@@ -65,9 +65,7 @@ pub(super) fn acquire(
     let engine = session.engine();
     let began = engine.now();
     ask.is_endless = matches!(patience, Patience::Endless);
-    let entered = engine
-        .enter(&ask, None, &[])
-        .map_err(|fault| at(fault, &key))?;
+    let entered = enter(session, &ask, None).map_err(|fault| at(fault, &key))?;
     let holder = match (entered, patience) {
         (Entered::Granted(holder), _) => holder,
         (Entered::Refused(ahead), Patience::None) => try_again(session, &ask, &ahead)
@@ -77,6 +75,24 @@ pub(super) fn acquire(
         (_, Patience::For(time)) => wait(session, &ask, Some(began.after(time)))?,
     };
     hold(session, holder)
+}
+
+/// Enters the line of the key, which isn't in use as something else if that is only by the dead.
+fn enter(session: &Session, ask: &Ask, bell: Option<Bell>) -> Result<Entered, Fault> {
+    let engine = session.engine();
+    let mut dead = Vec::new();
+    loop {
+        let answer = engine.enter(ask, bell, &dead);
+        let (Err(Fault::Kind { by, .. }) | Err(Fault::Limit { by, .. })) = &answer else {
+            return answer;
+        };
+        let found = engine.watch(by).dead;
+        if found.is_empty() {
+            return answer;
+        }
+        // A store may have taken back that it has taken out the ones before.
+        dead.extend(found);
+    }
 }
 
 fn at(fault: Fault, key: &Arc<str>) -> CoordError {
@@ -142,10 +158,7 @@ fn wait(session: &Session, ask: &Ask, deadline: Option<Time>) -> Result<Holder, 
     let key = &ask.key;
     let bell = engine.take_bell().map_err(|fault| at(fault, key))?;
     let bell = OneBell { session, bell };
-    match engine
-        .enter(ask, Some(bell.bell), &[])
-        .map_err(|fault| at(fault, key))?
-    {
+    match enter(session, ask, Some(bell.bell)).map_err(|fault| at(fault, key))? {
         Entered::Granted(holder) => Ok(holder),
         Entered::Queued(place) => {
             let waiting = Waiting {

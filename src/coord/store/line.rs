@@ -154,7 +154,7 @@ impl Line {
     }
 
     /// Is the key in use as something else?
-    fn check_kind(&self, want: Want) -> Result<(), Fault> {
+    fn check_kind(&self, want: Want, session: u64) -> Result<(), Fault> {
         let holders = self.holders.iter().map(|holder| holder.ask.want);
         let waiters = self.waiters.iter().map(|waiter| waiter.ask.want);
         let Some(found) = holders.chain(waiters).next() else {
@@ -162,14 +162,30 @@ impl Line {
         };
         match (found, want) {
             (Want::Permit { limit: found }, Want::Permit { limit: wanted }) if found != wanted => {
-                Err(Fault::Limit { found, wanted })
+                Err(Fault::Limit {
+                    found,
+                    wanted,
+                    by: self.others(session),
+                })
             }
             _ if found.kind() != want.kind() => Err(Fault::Kind {
                 found: found.kind(),
                 wanted: want.kind(),
+                by: self.others(session),
             }),
             _ => Ok(()),
         }
+    }
+
+    /// The other sessions that hold it or wait for it.
+    fn others(&self, session: u64) -> Vec<u64> {
+        let holders = self.holders.iter().map(|holder| holder.session);
+        let waiters = self.waiters.iter().map(|waiter| waiter.session);
+        let others: BTreeSet<_> = holders
+            .chain(waiters)
+            .filter(|other| *other != session)
+            .collect();
+        others.into_iter().collect()
     }
 
     /// Grants it at once, or puts somebody who has a bell at the end.
@@ -180,18 +196,12 @@ impl Line {
         bell: Option<Bell>,
         moment: &mut impl Moment,
     ) -> Result<Entered, Fault> {
-        self.check_kind(ask.want)?;
+        self.check_kind(ask.want, session)?;
         if let Some(holder) = self.grant_now(ask, session, moment) {
             return Ok(Entered::Granted(holder));
         }
         let Some(bell) = bell else {
-            let holders = self.holders.iter().map(|holder| holder.session);
-            let waiters = self.waiters.iter().map(|waiter| waiter.session);
-            let others: BTreeSet<_> = holders
-                .chain(waiters)
-                .filter(|other| *other != session)
-                .collect();
-            return Ok(Entered::Refused(others.into_iter().collect()));
+            return Ok(Entered::Refused(self.others(session)));
         };
         Ok(Entered::Queued(Place {
             key: Arc::clone(&ask.key),
