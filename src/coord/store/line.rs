@@ -257,8 +257,9 @@ impl Line {
         {
             let due = due(&head.ask, moment.now());
             head.due = Some(due);
-            // It watches the one before it, who is the holder now, and has no patience that would run out.
-            let knows = head.ask.is_strict && self.holders.len() == 1;
+            // It watches the one before it, who is the holder now, and there is no time that it would have to look at.
+            let knows = head.ask.is_strict
+                && matches!(&self.holders[..], [only] if only.ask.lease.time().is_none());
             if !knows {
                 self.to_ring.push(head.bell);
             }
