@@ -158,19 +158,23 @@ fn wait(session: &Session, ask: &Ask, deadline: Option<Time>) -> Result<Holder, 
     let key = &ask.key;
     let bell = engine.take_bell().map_err(|fault| at(fault, key))?;
     let bell = OneBell { session, bell };
-    match enter(session, ask, Some(bell.bell)).map_err(|fault| at(fault, key))? {
-        Entered::Granted(holder) => Ok(holder),
-        Entered::Queued(place) => {
-            let waiting = Waiting {
-                session,
-                ask,
-                place,
-            };
-            waiting
-                .sleep(deadline)
-                .or_else(|error| waiting.leave().ok_or(error))
+    loop {
+        let place = match enter(session, ask, Some(bell.bell)).map_err(|fault| at(fault, key))? {
+            Entered::Granted(holder) => return Ok(holder),
+            Entered::Queued(place) => place,
+            Entered::Refused(_) => unreachable!("it has a bell"),
+        };
+        let waiting = Waiting {
+            session,
+            ask,
+            place,
+        };
+        match waiting.sleep(deadline) {
+            Ok(Some(holder)) => return Ok(holder),
+            // What it was granted was over, or was taken away, before it has heard of it: it comes once more.
+            Ok(None) => {}
+            Err(error) => return waiting.leave().ok_or(error),
         }
-        Entered::Refused(_) => unreachable!("it has a bell"),
     }
 }
 
@@ -182,7 +186,8 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    fn sleep(&self, deadline: Option<Time>) -> Result<Holder, CoordError> {
+    /// Until it is granted. None if it isn't in the queue any more.
+    fn sleep(&self, deadline: Option<Time>) -> Result<Option<Holder>, CoordError> {
         let engine = self.session.engine();
         let place = &self.place;
         let fault = |fault| at(fault, &self.ask.key);
@@ -190,8 +195,8 @@ impl Waiting<'_> {
         let mut standing = engine.look(place).map_err(fault)?;
         loop {
             let (ahead, is_free, look_at) = match standing {
-                Standing::Granted(holder) => return Ok(holder),
-                Standing::Gone => return Err(self.gone()),
+                Standing::Granted(holder) => return Ok(Some(holder)),
+                Standing::Gone => return Ok(None),
                 Standing::Waiting {
                     ahead,
                     is_free,
@@ -258,14 +263,6 @@ impl Waiting<'_> {
             at,
             circle: Arc::new(circle),
         }
-    }
-
-    #[cold]
-    fn gone(&self) -> CoordError {
-        at(
-            Fault::Store("its place in the queue was taken away".into()),
-            &self.ask.key,
-        )
     }
 
     /// Takes it out of the queue. Answers with what it was granted before, if it was.
