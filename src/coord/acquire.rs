@@ -247,7 +247,15 @@ impl Waiting<'_> {
     #[cold]
     fn look_for_deadlock(&self, place: &Place) -> Result<(), CoordError> {
         let engine = self.session.engine();
-        let listing = engine.list().map_err(|fault| at(fault, &self.ask.key))?;
+        let mut listing = engine.list().map_err(|fault| at(fault, &self.ask.key))?;
+        if deadlock::find(&listing, place.ticket).is_none() {
+            return Ok(());
+        }
+        // The dead keep nobody, but may not have been taken out yet.
+        let mut sessions = listing.sessions();
+        sessions.remove(&place.bell.session);
+        let sessions: Vec<_> = sessions.into_iter().collect();
+        listing.remove(&engine.watch(&sessions).dead);
         match deadlock::find(&listing, place.ticket) {
             None => Ok(()),
             Some(circle) => Err(self.deadlock(circle)),
