@@ -463,7 +463,8 @@ mod leases {
         }
     }
 
-    /// Its turn came, and was over before its thread ran. It has been granted nothing that it could use.
+    /// Its turn came, and was over before its thread ran. It sees that, or if the grant isn't there any more, waits for
+    /// the next one.
     #[test]
     fn an_end_before_the_waiter_wakes() {
         let store = MemoryStore::with_virtual_clock();
@@ -475,14 +476,423 @@ mod leases {
             let waiter = queued(&store, lock);
             drop(guard);
             store.advance(SECOND);
-            let newcomer = Lock::new(&store, "a").try_lock();
-            let waiter = waiter.answer_while(|| store.advance(Duration::ZERO));
-            match (&waiter, &newcomer) {
-                (Ok(guard), Ok(newcomer)) => {
-                    assert!(!guard.is_valid() && newcomer.is_valid());
-                }
-                (answer, _) => panic!("{answer:?} {newcomer:?}"),
+            let newcomer = Lock::new(&store, "a").try_lock().unwrap();
+            until(|| !waiter.is_running() || waiters(&store, "a").len() == 1);
+            assert!(newcomer.is_valid());
+            if waiters(&store, "a").len() == 1 {
+                drop(newcomer);
+                assert!(waiter.answer().unwrap().is_valid());
+            } else {
+                assert_lost(waiter.answer().unwrap(), &newcomer);
             }
+        }
+    }
+}
+
+mod order {
+    use super::*;
+
+    /// Whoever comes may pass the first one, until that has been the first for a millisecond.
+    #[test]
+    fn barging_is_bounded() {
+        let store = MemoryStore::with_virtual_clock();
+        let newcomer = Lock::new(&store, "a");
+        let guard = newcomer.lock().unwrap();
+        // No time goes by, so the first one is never due; and the one who passes is too quick for it sometimes.
+        let waiter = task({
+            let lock = Lock::new(&store.new_session(), "a");
+            move || lock.lock()
+        });
+        until_asleep(&store, "a", 1);
+        let passed = (|| {
+            let mut guard = guard;
+            for passed in 0.. {
+                drop(guard);
+                match newcomer.try_lock() {
+                    Ok(next) => guard = next,
+                    Err(_) => return passed,
+                }
+                if passed == 5 {
+                    store.advance(HEAD_START);
+                }
+            }
+            unreachable!()
+        })();
+        assert!(passed <= 6, "{passed}");
+        drop(waiter.answer().unwrap());
+    }
+
+    /// The same without a race: the one who is passed sleeps soundly, since nothing rings it.
+    #[test]
+    fn who_is_not_due_is_passed() {
+        let store = MemoryStore::with_virtual_clock();
+        let semaphore = Semaphore::new(&store, "a", 2);
+        let mut was_passed = false;
+        for _ in 0..100 {
+            let permits = [(); 2].map(|()| semaphore.acquire().unwrap());
+            let waiter = task({
+                let semaphore = Semaphore::new(&store.new_session(), "a", 2);
+                move || semaphore.acquire().map(drop)
+            });
+            until_queued(&store, "a", 1);
+            drop(permits);
+            // There are two permits, and the waiter gets no more than one of them.
+            let first = semaphore.try_acquire();
+            let second = semaphore.try_acquire();
+            assert!(first.is_ok() || second.is_ok());
+            was_passed |= first.is_ok() && second.is_ok();
+            drop((first, second));
+            waiter.answer().unwrap();
+            if was_passed {
+                return;
+            }
+        }
+        panic!("nobody was passed");
+    }
+
+    #[test]
+    fn who_is_due_is_not_passed() {
+        let store = MemoryStore::with_virtual_clock();
+        let newcomer = Lock::new(&store, "a");
+        for _ in 0..50 {
+            let guard = newcomer.lock().unwrap();
+            let waiter = queued(&store, Lock::new(&store.new_session(), "a"));
+            store.advance(HEAD_START);
+            drop(guard);
+            assert!(is_timed_out(&newcomer.try_lock()));
+            let guard = waiter.answer().unwrap();
+            guard.release().unwrap();
+        }
+    }
+
+    #[test]
+    fn who_is_strict_is_not_passed() {
+        let store = MemoryStore::with_virtual_clock();
+        let newcomer = Lock::new(&store, "a");
+        for _ in 0..50 {
+            let guard = newcomer.lock().unwrap();
+            let waiter = queued(&store, Lock::new(&store.new_session(), "a").strict());
+            drop(guard);
+            assert!(is_timed_out(&newcomer.try_lock()));
+            drop(waiter.answer().unwrap());
+        }
+    }
+
+    /// Nor does it pass anybody, even one who may be passed.
+    #[test]
+    fn who_is_strict_passes_nobody() {
+        let store = MemoryStore::with_virtual_clock();
+        for _ in 0..50 {
+            let reader = Lock::new(&store, "a").shared().lock().unwrap();
+            let writer = queued(&store, Lock::new(&store.new_session(), "a"));
+            let newcomer = Lock::new(&store, "a").shared();
+            assert!(is_timed_out(&newcomer.clone().strict().try_lock()));
+            // Another one may, as no time has gone by.
+            drop(newcomer.try_lock().unwrap());
+            store.advance(HEAD_START);
+            assert!(is_timed_out(&newcomer.try_lock()));
+            drop(reader);
+            drop(writer.answer().unwrap());
+        }
+    }
+
+    /// Its head start begins when it becomes the first, and not when it comes.
+    #[test]
+    fn the_head_start_begins_at_the_head() {
+        let store = MemoryStore::with_virtual_clock();
+        let newcomer = Lock::new(&store, "a").shared();
+        let reader = newcomer.lock().unwrap();
+        let first = task({
+            let lock = Lock::new(&store.new_session(), "a");
+            move || lock.try_lock_for(SECOND).map(drop)
+        });
+        until_queued(&store, "a", 1);
+        let second = queued(&store, Lock::new(&store.new_session(), "a"));
+        store.advance(SECOND);
+        assert!(is_timed_out(&first.answer()));
+        until_queued(&store, "a", 1);
+        drop(newcomer.try_lock().unwrap());
+        store.advance(HEAD_START);
+        assert!(is_timed_out(&newcomer.try_lock()));
+        drop(reader);
+        drop(second.answer().unwrap());
+    }
+
+    /// A thousand of them, whose order is that of their tokens as well.
+    #[test]
+    fn strict_is_first_come_first_served() {
+        let store = MemoryStore::with_virtual_clock();
+        let guard = Lock::new(&store, "a").lock().unwrap();
+        let tasks: Vec<_> = (0..30)
+            .map(|_| queued(&store, Lock::new(&store.new_session(), "a").strict()))
+            .collect();
+        let mut last = guard.fencing_token();
+        drop(guard);
+        for task in tasks {
+            let guard = task.answer().unwrap();
+            assert!(guard.fencing_token() > last);
+            last = guard.fencing_token();
+        }
+    }
+
+    /// Either the guard or the error, and in no case a grant that nobody has.
+    #[test]
+    fn a_time_out_races_a_grant() {
+        let mut granted = 0;
+        let rounds = scaled(400, 4);
+        for round in 0..rounds {
+            let store = MemoryStore::with_virtual_clock();
+            let guard = Lock::new(&store, "a").lock().unwrap();
+            let tasks = [(); 2].map(|()| {
+                let lock = Lock::new(&store.new_session(), "a").strict();
+                let before = waiters(&store, "a").len();
+                let task = task(move || lock.try_lock_for(SECOND).map(drop));
+                until_queued(&store, "a", before + 1);
+                task
+            });
+            let start = Arc::new(Barrier::new(2));
+            let clock = task({
+                let (store, start) = (store.clone(), start.clone());
+                move || {
+                    start.wait();
+                    store.advance(SECOND);
+                }
+            });
+            start.wait();
+            if round % 2 == 0 {
+                thread::yield_now();
+            }
+            drop(guard);
+            for task in tasks {
+                let answer = task.answer();
+                granted += usize::from(answer.is_ok());
+                assert!(answer.is_ok() || is_timed_out(&answer));
+            }
+            clock.answer();
+            assert!(store.list().unwrap().is_empty());
+            Lock::new(&store, "a")
+                .try_lock()
+                .unwrap()
+                .release()
+                .unwrap();
+        }
+        assert!(granted > 0 && granted <= 2 * rounds);
+    }
+
+    /// What is taken away is handed over, and a waiter's place can't be taken away like that.
+    #[test]
+    fn force_unlock_hands_over_to_the_first() {
+        let store = MemoryStore::with_virtual_clock();
+        let other = store.new_session();
+        let guard = Lock::new(&other, "a").lock().unwrap();
+        let first = queued(&store, Lock::new(&store, "a"));
+        let second = queued(&store, Lock::new(&store, "a"));
+        let ticket = waiters(&store, "a")[0].ticket;
+        assert!(store.force_unlock("a", ticket).is_err());
+        store.force_unlock("a", guard.fencing_token()).unwrap();
+        let successor = first.answer().unwrap();
+        store.advance(2 * SECOND);
+        assert!(guard.lost().is_set());
+        assert_lost(guard, &successor);
+        assert!(second.is_running());
+        drop(successor);
+        drop(second.answer().unwrap());
+    }
+}
+
+mod deadlocks {
+    use super::*;
+
+    fn lock(store: &MemoryStore, key: &str, owner: Owner) -> Lock {
+        Lock::new(store, key).owned_by(owner)
+    }
+
+    /// So many owners in a circle: exactly one is told, and the others go on when it lets go.
+    #[test]
+    fn exactly_one_is_told() {
+        for count in [2, 3, 5] {
+            let store = MemoryStore::with_virtual_clock();
+            let key = |at: usize| (at % count).to_string();
+            let owners: Vec<_> = (0..count).map(|_| Owner::new()).collect();
+            let sessions: Vec<_> = owners.iter().map(|_| store.new_session()).collect();
+            let guards: Vec<_> = (0..count)
+                .map(|at| lock(&sessions[at], &key(at), owners[at]).lock().unwrap())
+                .collect();
+            let tasks: Vec<_> = guards
+                .into_iter()
+                .enumerate()
+                .map(|(at, guard)| {
+                    // They begin in any order.
+                    let lock = lock(&sessions[at], &key(at + 1), owners[at]);
+                    task(move || {
+                        let answer = lock.lock().map(drop);
+                        drop(guard);
+                        answer
+                    })
+                })
+                .collect();
+            let answers = tasks
+                .into_iter()
+                .map(|task| task.answer_while(|| pass(&store, SECOND)));
+            let told = answers.filter(is_deadlock).count();
+            assert_eq!(told, 1);
+            assert!(store.list().unwrap().is_empty());
+        }
+    }
+
+    /// However long it lasts: the first waits with a time limit for the second, or one of them in nobody's name, or what
+    /// the first waits for ends by itself.
+    #[test]
+    fn no_false_alarm() {
+        type Change = fn(Lock) -> Lock;
+        let same: Change = |lock| lock;
+        let fixed: Change = |lock| lock.lease(Lease::Fixed(1_000 * SECOND));
+        let limited: fn(&Lock) -> _ = |lock| lock.try_lock_for(1_000 * SECOND);
+        let [one, other] = [(); 2].map(|()| Owner::new());
+        let cases = [
+            (Some(one), Some(other), same, limited),
+            (Some(one), None, same, Lock::lock),
+            (None, Some(other), same, Lock::lock),
+            (None, None, same, Lock::lock),
+            (Some(one), Some(other), fixed, Lock::lock),
+        ];
+        for (number, (one, other, change, wait)) in cases.into_iter().enumerate() {
+            let store = MemoryStore::with_virtual_clock();
+            let lock = |key, owner| {
+                let lock = Lock::new(&store.new_session(), key);
+                match owner {
+                    Some(owner) => lock.owned_by(owner),
+                    None => lock,
+                }
+            };
+            let a = change(lock("a", one)).lock().unwrap();
+            let b = lock("b", other).lock().unwrap();
+            let wanted = lock("b", one);
+            let first = task(move || wait(&wanted));
+            until_queued(&store, "b", 1);
+            let second = queued(&store, lock("a", other));
+            pass(&store, 5 * SECOND);
+            pass(&store, 5 * SECOND);
+            assert!(first.is_running() && second.is_running(), "{number}");
+            drop(b);
+            drop(first.answer().unwrap());
+            drop(a);
+            drop(second.answer().unwrap());
+        }
+    }
+
+    #[test]
+    fn a_lasso_is_no_circle() {
+        let store = MemoryStore::with_virtual_clock();
+        let [first, second, outside] = [(); 3].map(|()| Owner::new());
+        let held = lock(&store, "a", first).lock().unwrap();
+        let other = lock(&store, "b", second).lock().unwrap();
+        let one = queued(&store, lock(&store, "b", first));
+        let late = queued(&store, lock(&store, "b", outside));
+        let two = queued(&store, lock(&store, "a", second));
+        let later = queued(&store, lock(&store, "a", outside));
+        let told = two.answer_while(|| pass(&store, SECOND));
+        assert!(is_deadlock(&told));
+        pass(&store, 5 * SECOND);
+        assert!(one.is_running() && late.is_running() && later.is_running());
+        drop(other);
+        drop(one.answer().unwrap());
+        drop(late.answer().unwrap());
+        drop(held);
+        drop(later.answer().unwrap());
+    }
+
+    /// Those before it in the queue are in the way as well.
+    #[test]
+    fn through_a_queue() {
+        let store = MemoryStore::with_virtual_clock();
+        let [first, second, third] = [(); 3].map(|()| Owner::new());
+        let free = lock(&store, "a", first).shared().lock().unwrap();
+        let held = lock(&store, "b", third).lock().unwrap();
+        // A writer waits for readers, and the third reads behind it what it could read otherwise.
+        let writer = queued(&store, lock(&store, "a", second));
+        let reads = queued(&store, lock(&store, "b", first));
+        store.advance(HEAD_START);
+        let closes = queued(&store, lock(&store, "a", third).shared());
+        assert!(is_deadlock(&closes.answer_while(|| pass(&store, SECOND))));
+        drop(held);
+        drop(reads.answer().unwrap());
+        drop(free);
+        drop(writer.answer().unwrap());
+    }
+
+    /// A circle that somebody else's end has closed, after all have begun to wait.
+    #[test]
+    fn closed_by_a_grant() {
+        let store = MemoryStore::with_virtual_clock();
+        let [first, second] = [(); 2].map(|()| Owner::new());
+        let a = lock(&store, "a", first).lock().unwrap();
+        let b = Lock::new(&store, "b").lock().unwrap();
+        let other = lock(&store.new_session(), "b", second);
+        let gets = task(move || {
+            let b = other.lock().unwrap();
+            (other, b)
+        });
+        until_queued(&store, "b", 1);
+        let waits = queued(&store, lock(&store, "b", first));
+        drop(b);
+        let (other, b) = gets.answer();
+        pass(&store, 2 * SECOND);
+        assert!(waits.is_running());
+        let closes = queued(&store, lock(&store, "a", second));
+        assert!(is_deadlock(&closes.answer_while(|| pass(&store, SECOND))));
+        drop((other, b));
+        drop(waits.answer().unwrap());
+        drop(a);
+    }
+
+    /// A process of an owner has died in a queue, where nobody has noticed it yet. Its owner lives on in another process.
+    #[test]
+    fn the_dead_wait_for_nobody() {
+        let store = MemoryStore::with_virtual_clock();
+        let [parent, other] = [(); 2].map(|()| Owner::new());
+        let a = lock(&store, "a", other).lock().unwrap();
+        let b = lock(&store.new_session(), "b", parent).lock().unwrap();
+        let child = store.new_session();
+        let dies = queued(&store, lock(&child, "a", parent));
+        child.crash();
+        assert!(is_closed(&dies.answer()));
+        let waits = queued(&store, lock(&store, "b", other));
+        pass(&store, 5 * SECOND);
+        assert!(waits.is_running());
+        drop(b);
+        drop(waits.answer().unwrap());
+        drop(a);
+    }
+
+    /// All permits are held by those who wait for more; one more would do.
+    #[test]
+    fn semaphores_in_a_circle() {
+        let store = MemoryStore::with_virtual_clock();
+        let owners = [(); 3].map(|()| Owner::new());
+        let semaphore = |key, owner| Semaphore::new(&store.new_session(), key, 3).owned_by(owner);
+        let held = owners.map(|owner| {
+            let [a, b] = ["a", "b"].map(|key| semaphore(key, owner).acquire().unwrap());
+            (a, b)
+        });
+        let mut tasks = Vec::new();
+        for (at, owner) in owners.into_iter().enumerate() {
+            let key = ["a", "b"][at % 2];
+            let semaphore = semaphore(key, owner);
+            let before = waiters(&store, key).len();
+            tasks.push(task(move || semaphore.acquire()));
+            if at < 2 {
+                until_queued(&store, key, before + 1);
+                pass(&store, 2 * SECOND);
+                assert!(tasks.iter().all(Task::is_running));
+            }
+        }
+        let told = tasks.pop().unwrap().answer_while(|| pass(&store, SECOND));
+        assert!(is_deadlock(&told.map(drop)));
+        let [.., last] = held;
+        drop(last);
+        for task in tasks {
+            drop(task.answer().unwrap());
         }
     }
 }
