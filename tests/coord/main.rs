@@ -16,8 +16,8 @@ use std::time::{Duration, Instant};
 
 use common::{Rng, SeedOnFailure, scaled, seed};
 use hapax::coord::{
-    At, CircleStep, CoordError, FencingGate, HolderStatus, Kind, Lease, Lock, LockGuard,
-    MemoryStore, Mode, Operation, Owner, Permit, RLock, Semaphore, Status, Store, WaiterStatus,
+    CircleStep, CoordError, FencingGate, HolderStatus, Kind, Lease, Lock, LockGuard, MemoryStore,
+    Mode, Operation, Owner, Permit, RLock, Semaphore, Status, Store, WaiterStatus,
 };
 
 /// For how long something may take that is expected to come about.
