@@ -70,15 +70,31 @@ pub(super) fn acquire(
         Patience::For(time) => (Some(engine.now().after(time)), Otherwise::Queue),
         Patience::Endless => (None, Otherwise::Queue),
     };
-    let entered = engine
-        .enter(&ask, otherwise, &[])
-        .map_err(|fault| at(fault, &ask.key))?;
+    let entered = enter(session, &ask, otherwise)?;
     let holder = match entered {
         Entered::Granted(holder) => holder,
         Entered::Queued(place) => wait(session, &ask, place, deadline)?,
         Entered::Refused(ahead) => try_again(session, &ask, ahead)?,
     };
     hold(session, holder)
+}
+
+/// Enters the line of the key, which isn't in use as something else if that is only by the dead.
+fn enter(session: &Session, ask: &Ask, otherwise: Otherwise) -> Result<Entered, CoordError> {
+    let engine = session.engine();
+    let mut dead = Vec::new();
+    loop {
+        let answer = engine.enter(ask, otherwise, &dead);
+        if let Err(Fault::Kind { by, .. } | Fault::Limit { by, .. }) = &answer {
+            let found = engine.watch(by).dead;
+            if !found.is_empty() {
+                // A store may have taken back that it has taken out the ones before.
+                dead.extend(found);
+                continue;
+            }
+        }
+        return answer.map_err(|fault| at(fault, &ask.key));
+    }
 }
 
 fn at(fault: Fault, key: &Arc<str>) -> CoordError {
@@ -144,17 +160,27 @@ fn try_again(session: &Session, ask: &Ask, mut ahead: Vec<u64>) -> Result<Holder
 fn wait(
     session: &Session,
     ask: &Ask,
-    place: Place,
+    mut place: Place,
     deadline: Option<Time>,
 ) -> Result<Holder, CoordError> {
-    let waiting = Waiting {
-        session,
-        ask,
-        place,
-    };
-    waiting
-        .sleep(deadline)
-        .or_else(|error| waiting.leave().ok_or(error))
+    loop {
+        let waiting = Waiting {
+            session,
+            ask,
+            place,
+        };
+        match waiting.sleep(deadline) {
+            Ok(Some(holder)) => return Ok(holder),
+            // What it was granted was over, or was taken away, before it has heard of it: it comes once more.
+            Ok(None) => {}
+            Err(error) => return waiting.leave().ok_or(error),
+        }
+        match enter(session, ask, Otherwise::Queue)? {
+            Entered::Granted(holder) => return Ok(holder),
+            Entered::Queued(next) => place = next,
+            Entered::Refused(_) => unreachable!("it wants to wait"),
+        }
+    }
 }
 
 /// Somebody in a queue.
@@ -165,7 +191,8 @@ struct Waiting<'a> {
 }
 
 impl Waiting<'_> {
-    fn sleep(&self, deadline: Option<Time>) -> Result<Holder, CoordError> {
+    /// Until it is granted. None if it isn't in the queue any more.
+    fn sleep(&self, deadline: Option<Time>) -> Result<Option<Holder>, CoordError> {
         let engine = self.session.engine();
         let place = &self.place;
         let fault = |fault| at(fault, &self.ask.key);
@@ -174,8 +201,8 @@ impl Waiting<'_> {
         let mut standing = engine.look(place).map_err(fault)?;
         loop {
             let (ahead, room, mut look_at) = match standing {
-                Standing::Granted(holder) => return Ok(holder),
-                Standing::Gone => return Err(self.gone()),
+                Standing::Granted(holder) => return Ok(Some(holder)),
+                Standing::Gone => return Ok(None),
                 Standing::Waiting {
                     ahead,
                     room,
@@ -231,7 +258,15 @@ impl Waiting<'_> {
     #[cold]
     fn look_for_deadlock(&self, place: &Place) -> Result<(), CoordError> {
         let engine = self.session.engine();
-        let listing = engine.list().map_err(|fault| at(fault, &self.ask.key))?;
+        let mut listing = engine.list().map_err(|fault| at(fault, &self.ask.key))?;
+        if deadlock::find(&listing, place.ticket).is_none() {
+            return Ok(());
+        }
+        // The dead keep nobody, but may not have been taken out yet.
+        let mut sessions = listing.sessions();
+        sessions.remove(&place.bell.session);
+        let sessions: Vec<_> = sessions.into_iter().collect();
+        listing.remove(&engine.watch(&sessions).dead);
         match deadlock::find(&listing, place.ticket) {
             None => Ok(()),
             Some(circle) => Err(self.deadlock(circle)),
@@ -247,14 +282,6 @@ impl Waiting<'_> {
             at,
             circle: Arc::new(circle),
         }
-    }
-
-    #[cold]
-    fn gone(&self) -> CoordError {
-        at(
-            Fault::Store("its place in the queue was taken away".into()),
-            &self.ask.key,
-        )
     }
 
     /// Takes it out of the queue. Answers with what it was granted before, if it was.

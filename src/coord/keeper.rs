@@ -59,6 +59,11 @@ impl Keeper {
     pub(super) fn add(self: &Arc<Self>, hold: &Arc<Hold>) {
         let now = self.engine.now();
         let mut state = self.state.lock();
+        if state.is_closed {
+            // It was granted, and taken away by the end, before this one came to know of it.
+            drop(state);
+            return hold.lost.set();
+        }
         state.holds.insert(hold.token, Arc::clone(hold));
         state.is_busy = true;
         let check = *state.next_check.get_or_insert(now.after(CHECK_EVERY));

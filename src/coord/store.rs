@@ -5,6 +5,7 @@ mod memory;
 #[cfg(feature = "coord-sqlite")]
 mod sqlite;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -213,6 +214,23 @@ pub(super) struct Listing {
     pub(super) sessions: Vec<SessionRow>,
     /// By the clock of this session.
     pub(super) now: Option<Time>,
+}
+
+impl Listing {
+    /// Those who hold something or wait.
+    pub(super) fn sessions(&self) -> BTreeSet<u64> {
+        let holders = self.holders.iter().map(|holder| holder.session);
+        let waiters = self.waiters.iter().map(|waiter| waiter.session);
+        holders.chain(waiters).collect()
+    }
+
+    /// Takes out what belongs to them.
+    pub(super) fn remove(&mut self, dead: &[u64]) {
+        self.holders
+            .retain(|holder| !dead.contains(&holder.session));
+        self.waiters
+            .retain(|waiter| !dead.contains(&waiter.session));
+    }
 }
 
 /// What is known of a session.

@@ -166,7 +166,7 @@ impl Line {
     }
 
     /// Is the key in use as something else?
-    fn check_kind(&self, want: Want) -> Result<(), Fault> {
+    fn check_kind(&self, want: Want, session: u64) -> Result<(), Fault> {
         let holders = self.holders.iter().map(|holder| holder.ask.want);
         let waiters = self.waiters.iter().map(|waiter| waiter.ask.want);
         let Some(found) = holders.chain(waiters).next() else {
@@ -174,14 +174,30 @@ impl Line {
         };
         match (found, want) {
             (Want::Permit { limit: found }, Want::Permit { limit: wanted }) if found != wanted => {
-                Err(Fault::Limit { found, wanted })
+                Err(Fault::Limit {
+                    found,
+                    wanted,
+                    by: self.others(session),
+                })
             }
             _ if found.kind() != want.kind() => Err(Fault::Kind {
                 found: found.kind(),
                 wanted: want.kind(),
+                by: self.others(session),
             }),
             _ => Ok(()),
         }
+    }
+
+    /// The other sessions that hold it or wait for it.
+    fn others(&self, session: u64) -> Vec<u64> {
+        let holders = self.holders.iter().map(|holder| holder.session);
+        let waiters = self.waiters.iter().map(|waiter| waiter.session);
+        let others: BTreeSet<_> = holders
+            .chain(waiters)
+            .filter(|other| *other != session)
+            .collect();
+        others.into_iter().collect()
     }
 
     /// Grants it at once, or puts somebody who can get a bell at the end.
@@ -192,18 +208,12 @@ impl Line {
         bell: Option<impl FnOnce() -> Result<Bell, Fault>>,
         moment: &mut impl Moment,
     ) -> Result<Entered, Fault> {
-        self.check_kind(ask.want)?;
+        self.check_kind(ask.want, session)?;
         if let Some(holder) = self.grant_now(ask, session, moment) {
             return Ok(Entered::Granted(holder));
         }
         let Some(bell) = bell else {
-            let holders = self.holders.iter().map(|holder| holder.session);
-            let waiters = self.waiters.iter().map(|waiter| waiter.session);
-            let others: BTreeSet<_> = holders
-                .chain(waiters)
-                .filter(|other| *other != session)
-                .collect();
-            return Ok(Entered::Refused(others.into_iter().collect()));
+            return Ok(Entered::Refused(self.others(session)));
         };
         let bell = bell()?;
         Ok(Entered::Queued(Place {
@@ -260,8 +270,9 @@ impl Line {
         {
             let due = due(&head.ask, moment.now());
             head.due = Some(due);
-            // It watches the one before it, who is the holder now, and has no patience that would run out.
-            let knows = head.ask.is_strict && self.holders.len() == 1;
+            // It watches the one before it, who is the holder now, and there is no time that it would have to look at.
+            let knows = head.ask.is_strict
+                && matches!(&self.holders[..], [only] if only.ask.lease.time().is_none());
             if !knows {
                 self.to_ring.push(head.bell);
             }

@@ -383,7 +383,7 @@ impl Engine for MemoryEngine {
     }
 
     fn is_usable(&self) -> bool {
-        true
+        self.shared.rows.lock().sessions.contains_key(&self.id)
     }
 
     fn enter(&self, ask: &Ask, otherwise: Otherwise, dead: &[u64]) -> Result<Entered, Fault> {

@@ -449,7 +449,8 @@ impl SqliteEngine {
             row: mut holder,
             same_clock,
         } = holder;
-        let is_known = same_clock && holder.expires.is_some();
+        // One that this session doesn't know of yet begins when it does.
+        let is_known = same_clock && holder.expires.is_some() || holder.session == self.id;
         if let Some(time) = holder.ask.lease.time()
             && !is_known
         {
