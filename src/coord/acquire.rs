@@ -210,7 +210,12 @@ impl Waiting<'_> {
                 } => (ahead, room, look_at),
             };
             let watch = engine.watch(&ahead);
-            let is_free = room == Room::Yes || room != Room::No && last_room == room;
+            let is_free = match room {
+                Room::No => false,
+                // Where time stands still nobody can wait for others to come.
+                Room::UntilOthersCome(_) => room == last_room || engine.is_driven(),
+                Room::Yes => true,
+            };
             if is_free || !watch.dead.is_empty() {
                 standing = engine.claim(place, &watch.dead).map_err(fault)?;
                 continue;

@@ -10,6 +10,8 @@ mod errors;
 mod leases;
 mod lock;
 mod on_memory;
+#[cfg(feature = "coord-sqlite")]
+mod on_sqlite;
 mod queue;
 mod rlock;
 mod semaphore;

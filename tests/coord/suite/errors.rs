@@ -42,7 +42,8 @@ pub(super) fn a_semaphore_has_one_limit<W: World>() {
 }
 
 pub(super) fn errors_say_where<W: World>() {
-    let store = W::new().session();
+    let world = W::new();
+    let store = world.session();
     let lock = Lock::new(&store, "a\nb");
     let guard = lock.lock().unwrap();
     let check = |error: CoordError, key, operation, text: &str| {
@@ -136,7 +137,8 @@ pub(super) fn who_is_cancelled_leaves<W: World>() {
 }
 
 pub(super) fn no_permits_at_all<W: World>() {
-    let store = W::new().session();
+    let world = W::new();
+    let store = world.session();
     let message = common::panic_of(|| Semaphore::new(&store, "a", 0));
     assert!(message.contains("has no permits"), "{message}");
 }

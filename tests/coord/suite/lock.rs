@@ -29,7 +29,8 @@ pub(super) fn a_drop_gives_it_back<W: World>() {
 }
 
 pub(super) fn a_session_excludes_itself<W: World>() {
-    let store = W::new().session();
+    let world = W::new();
+    let store = world.session();
     let lock = Lock::new(&store, "a");
     let guard = lock.clone().lock().unwrap();
     assert!(is_timed_out(&lock.try_lock()));

@@ -66,7 +66,8 @@ pub(super) fn any_order_of_release<W: World>() {
 }
 
 pub(super) fn taken_again_it_ends_no_later<W: World>() {
-    let store = W::new().session();
+    let world = W::new();
+    let store = world.session();
     let lock = RLock::new(&store, "a").lease(Lease::Fixed(PATIENCE));
     let outer = lock.lock().unwrap();
     let before = outer.remaining().unwrap();

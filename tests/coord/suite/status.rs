@@ -3,7 +3,8 @@
 use super::*;
 
 pub(super) fn an_empty_list<W: World>() {
-    let store = W::new().session();
+    let world = W::new();
+    let store = world.session();
     assert!(store.list().unwrap().is_empty());
     drop(Lock::new(&store, "a").lock().unwrap());
     drop(Semaphore::new(&store, "b", 2).acquire().unwrap());
