@@ -50,7 +50,10 @@
 //! [`MemoryStore`]. The protocol, what a crash leaves, and what can't be promised: [docs/COORD.md].
 //!
 //! [docs/COORD.md]: https://docs.rs/crate/hapax/latest/source/docs/COORD.md
-#![cfg_attr(feature = "coord-sqlite", doc = "\n[its limit]: SqliteOptions::busy_for")]
+#![cfg_attr(
+    feature = "coord-sqlite",
+    doc = "\n[its limit]: SqliteOptions::busy_for"
+)]
 #![cfg_attr(
     not(feature = "coord-sqlite"),
     doc = "\n[`SqliteStore`]: https://docs.rs/hapax/latest/hapax/coord/struct.SqliteStore.html\n[its limit]: https://docs.rs/hapax/latest/hapax/coord/struct.SqliteOptions.html"

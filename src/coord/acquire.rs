@@ -196,12 +196,16 @@ impl Waiting<'_> {
         let engine = self.session.engine();
         let place = &self.place;
         let fault = |fault| at(fault, &self.ask.key);
-        let mut check_at = self.first_check(place, engine.now());
+        let began = engine.now();
+        let mut check_at = self.first_check(place, began);
         let mut last_room = Room::No;
         let mut standing = engine.look(place).map_err(fault)?;
         loop {
             let (ahead, room, mut look_at) = match standing {
-                Standing::Granted(holder) => return Ok(Some(holder)),
+                Standing::Granted(holder) => {
+                    let is_over = holder.expires.is_some_and(|ends| ends <= engine.now());
+                    return Ok((!is_over).then_some(holder));
+                }
                 Standing::Gone => return Ok(None),
                 Standing::Waiting {
                     ahead,
@@ -233,7 +237,8 @@ impl Waiting<'_> {
             }
             if check_at.is_some_and(|check| check <= now) {
                 self.look_for_deadlock(place)?;
-                check_at = Some(now.after(SAFETY));
+                let is_first = now < began.after(CHECK_AFTER);
+                check_at = Some(now.after(if is_first { CHECK_AFTER } else { SAFETY }));
             }
             if let Room::UntilOthersCome(_) = room {
                 look_at = Some(now.after(PATIENCE / 10));

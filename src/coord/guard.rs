@@ -144,7 +144,8 @@ macro_rules! forward {
                 &self.0.hold.lost
             }
 
-            /// Lets the lease end so long after now, whether it would end sooner or later otherwise. A lease of the
+            /// Lets the lease end so long after now, whether it would end sooner or later otherwise; one that renews itself is
+            /// renewed as soon as less than two thirds of its own time are left. A lease of the
             /// session gets an end by that.
             ///
             /// # Errors

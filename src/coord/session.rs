@@ -51,19 +51,11 @@ impl Session {
     }
 
     pub(super) fn extend(&self, hold: &Hold, time: Duration) -> Result<(), CoordError> {
-        let lost = || CoordError::lost(&hold.key, Operation::Extend, hold.token);
-        let now = self.engine.now();
-        if !hold.is_valid(now) {
-            return Err(lost());
-        }
-        match self.engine.extend(&hold.key, hold.token, time) {
-            Ok(Some(ends)) => {
-                hold.extend(ends, now);
-                Ok(())
-            }
-            Ok(None) => {
+        match extend(&*self.engine, hold, time) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
                 hold.lost.set();
-                Err(lost())
+                Err(CoordError::lost(&hold.key, Operation::Extend, hold.token))
             }
             Err(fault) => Err(fault.at(Some(&hold.key), Operation::Extend)),
         }
@@ -92,6 +84,27 @@ impl Session {
             .map_err(|fault| fault.at(None, Operation::List))?;
         Ok(by_key(&listing))
     }
+}
+
+/// Lets a lease end so long after now. False if it has ended before, or was taken away.
+///
+/// If it will end sooner than it would have, this process believes so before others can.
+pub(super) fn extend(engine: &dyn Engine, hold: &Hold, time: Duration) -> Result<bool, Fault> {
+    let _one_at_a_time = hold.changing.lock();
+    let now = engine.now();
+    if !hold.is_valid(now) {
+        return Ok(false);
+    }
+    let before = hold.doubt(now.after(time));
+    match engine.extend(&hold.key, hold.token, time) {
+        Ok(Some(ends)) => hold.set_end(ends, now),
+        Ok(None) => return Ok(false),
+        Err(fault) => {
+            hold.trust(before);
+            return Err(fault);
+        }
+    }
+    Ok(true)
 }
 
 impl Drop for Session {

@@ -286,8 +286,9 @@ impl Model {
         assert!(was_held || is_lost(&answer), "{answer:?}");
         if was_held {
             grant.ends = Some(self.now + time);
-            if let Lease::Renewed(time) = grant.lease {
-                grant.renewal = Some(self.now + time / 3);
+            if let Lease::Renewed(whole) = grant.lease {
+                let wait = time.saturating_sub(whole / 3 * 2);
+                grant.renewal = Some(self.now + wait.max(Duration::from_millis(1)));
             }
         }
         self.grants.push(grant);

@@ -115,11 +115,11 @@ pub(in crate::coord) enum Standing {
     Gone,
 }
 
-/// Whether there is room for a waiter.
+/// Whether there is room for the first waiter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::coord) enum Room {
     No,
-    /// It is the first, but not due: others may come by. This was the last number that was given out.
+    /// That isn't due: others may come by. This was the last number that was given out.
     UntilOthersCome(u64),
     Yes,
 }
@@ -209,6 +209,12 @@ impl Line {
         moment: &mut impl Moment,
     ) -> Result<Entered, Fault> {
         self.check_kind(ask.want, session)?;
+        // The first one may have been stopped before it could take what it is due.
+        if let Some(head) = self.waiters.first()
+            && !may_be_passed(head.due, moment.now())
+        {
+            self.settle(moment);
+        }
         if let Some(holder) = self.grant_now(ask, session, moment) {
             return Ok(Entered::Granted(holder));
         }
@@ -340,9 +346,14 @@ impl Line {
             } else {
                 vec![before]
             };
+            // The first one has been stopped, or has just been rung.
+            let head = &self.waiters[0];
+            let lasting = self.holders.iter().filter(|holder| !is_over(holder));
+            let is_overdue = !may_be_passed(head.due, moment.now())
+                && self::room(lasting, head.ask.want).is_some();
             return Standing::Waiting {
                 ahead,
-                room: Room::No,
+                room: if is_overdue { Room::Yes } else { Room::No },
                 look_at: None,
             };
         }
