@@ -44,6 +44,9 @@
 //! dropped while the store is busy, or full, is given back later by a thread of the store; [`release`](LockGuard::release) says
 //! what happened. A process has one such thread for each store that it holds something in.
 //!
+//! Tasks don't block: [`Lock::lock_async`] and [`Semaphore::acquire_async`] work on any executor and lose nothing when they are
+//! dropped; a second thread of the store stands in the queues for them.
+//!
 //! In a thread of a [`Scope`](crate::sync::Scope) that is cancelled, waits end with [`CoordError::Cancelled`] within a second.
 //!
 //! A store in memory, with a clock that a test sets and sessions that die on command, is for one's own tests:
@@ -60,6 +63,7 @@
 )]
 
 mod acquire;
+mod clerk;
 mod deadlock;
 mod error;
 mod fencing;

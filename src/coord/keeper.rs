@@ -57,6 +57,10 @@ impl Keeper {
         })
     }
 
+    pub(super) fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
     pub(super) fn add(self: &Arc<Self>, hold: &Arc<Hold>) {
         let now = self.engine.now();
         let mut state = self.state.lock();

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::CoordError;
+use super::clerk::Clerk;
 use super::error::{Fault, Operation};
 use super::hold::Hold;
 use super::keeper::{Keeper, Late};
@@ -15,39 +16,22 @@ use super::store::{Engine, Listing, SessionRow, Want};
 pub struct Session {
     engine: Arc<dyn Engine>,
     pub(super) keeper: Arc<Keeper>,
+    pub(super) clerk: Arc<Clerk>,
 }
 
 impl Session {
     pub(super) fn of(engine: Arc<dyn Engine>) -> Arc<Self> {
         let keeper = Keeper::of(Arc::clone(&engine));
-        Arc::new(Self { engine, keeper })
+        let clerk = Clerk::of(Arc::clone(&keeper));
+        Arc::new(Self {
+            engine,
+            keeper,
+            clerk,
+        })
     }
 
     pub(super) fn engine(&self) -> &dyn Engine {
         &*self.engine
-    }
-
-    pub(super) fn release(&self, hold: &Hold) -> Result<(), CoordError> {
-        let lost = || CoordError::lost(&hold.key, Operation::Release, hold.token);
-        // Who closes the store takes all of them.
-        if !self.keeper.remove(hold) {
-            return Err(lost());
-        }
-        match self.engine.release(&hold.key, hold.token) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(lost()),
-            Err(fault) => Err(fault.at(Some(&hold.key), Operation::Release)),
-        }
-    }
-
-    /// The same where nobody hears of an error. What can't be done now is done later.
-    pub(super) fn let_go(&self, hold: &Arc<Hold>) {
-        if self.keeper.remove(hold)
-            && let Err(Fault::Busy | Fault::Store(_)) = self.engine.release(&hold.key, hold.token)
-        {
-            let key = Arc::clone(&hold.key);
-            self.keeper.give_back_late(Late::Grant(key, hold.token));
-        }
     }
 
     pub(super) fn extend(&self, hold: &Hold, time: Duration) -> Result<(), CoordError> {
@@ -71,10 +55,12 @@ impl Session {
     }
 
     pub(super) fn close(&self) -> Result<(), CoordError> {
-        self.keeper.close();
-        self.engine
-            .close()
-            .map_err(|fault| fault.at(None, Operation::Close))
+        let closed = self.engine.check().and_then(|()| {
+            self.clerk.close();
+            self.keeper.close();
+            self.engine.close()
+        });
+        closed.map_err(|fault| fault.at(None, Operation::Close))
     }
 
     pub(super) fn list(&self) -> Result<Vec<Status>, CoordError> {
@@ -86,10 +72,37 @@ impl Session {
     }
 }
 
+/// Gives it back.
+pub(super) fn release(keeper: &Keeper, hold: &Hold) -> Result<(), CoordError> {
+    let lost = || CoordError::lost(&hold.key, Operation::Release, hold.token);
+    let fault = |fault: Fault| fault.at(Some(&hold.key), Operation::Release);
+    keeper.engine().check().map_err(fault)?;
+    // Who closes the store takes all of them.
+    if !keeper.remove(hold) {
+        return Err(lost());
+    }
+    match keeper.engine().release(&hold.key, hold.token) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(lost()),
+        Err(error) => Err(fault(error)),
+    }
+}
+
+/// The same where nobody hears of an error. What can't be done now is done later.
+pub(super) fn let_go(keeper: &Arc<Keeper>, hold: &Hold) {
+    if keeper.engine().check().is_ok()
+        && keeper.remove(hold)
+        && let Err(Fault::Busy | Fault::Store(_)) = keeper.engine().release(&hold.key, hold.token)
+    {
+        keeper.give_back_late(Late::Grant(Arc::clone(&hold.key), hold.token));
+    }
+}
+
 /// Lets a lease end so long after now. False if it has ended before, or was taken away.
 ///
 /// If it will end sooner than it would have, this process believes so before others can.
 pub(super) fn extend(engine: &dyn Engine, hold: &Hold, time: Duration) -> Result<bool, Fault> {
+    engine.check()?;
     let _one_at_a_time = hold.changing.lock();
     let now = engine.now();
     if !hold.is_valid(now) {

@@ -126,8 +126,8 @@ pub(super) mod sealed {
 pub(super) trait Engine: Send + Sync {
     fn now(&self) -> Time;
 
-    /// False in a child that was forked, and once it is closed. Asks nobody.
-    fn is_usable(&self) -> bool;
+    /// An error in a child that was forked, where locks that threads had which aren't there any more stay locked. Takes none.
+    fn check(&self) -> Result<(), Fault>;
 
     /// Grants it, or queues or refuses the caller, after it has taken out what belongs to the dead. Whoever is queued leaves,
     /// or is granted it, and puts the bell of its place back.
@@ -164,8 +164,14 @@ pub(super) trait Engine: Send + Sync {
     /// Looks after sessions, so that [`sleep`](Self::sleep) ends when one of them does.
     fn watch(&self, sessions: &[u64]) -> Watch;
 
-    /// Sleeps until the bell is rung, a session ends that is watched, or it is that late, or for no reason.
-    fn sleep(&self, bell: Bell, watched: &[u64], until: Time);
+    /// A bell that isn't a waiter's.
+    fn take_bell(&self) -> Result<Bell, Fault>;
+
+    fn ring(&self, bell: Bell) -> Result<(), Fault>;
+
+    /// Sleeps until a bell is rung, a session ends that is watched, or it is that late, or for no reason. Answers which of
+    /// them are to look.
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Vec<bool>;
 
     /// Whether leases are looked after by whoever sets the clock, and not by a thread.
     fn is_driven(&self) -> bool {
@@ -195,6 +201,13 @@ pub(super) struct Place {
     pub(super) bell: Bell,
     /// What it waits for was held in its own name when it came.
     pub(super) waits_for_itself: bool,
+}
+
+/// A waiter that sleeps.
+pub(super) struct Sleeper<'a> {
+    pub(super) bell: Bell,
+    /// The sessions that it watches.
+    pub(super) watched: &'a [u64],
 }
 
 /// What came of watching.

@@ -17,6 +17,7 @@ mod rlock;
 mod semaphore;
 mod shared;
 mod status;
+mod tasks;
 
 /// A fresh store, and the processes that have it open.
 trait World {
@@ -61,6 +62,14 @@ macro_rules! suite {
                 keys_are_any_text
                 tokens_grow
                 counts_are_exact;
+            tasks:
+                a_task_waits_its_turn
+                a_task_that_goes_away_leaves_the_queue
+                what_a_task_did_not_take_goes_back
+                a_task_drops_its_guard
+                many_tasks_of_few_threads
+                a_task_of_a_closed_store
+                a_task_is_told_of_a_deadlock;
             shared:
                 several_readers
                 a_writer_waits_for_all_readers

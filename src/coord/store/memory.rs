@@ -1,6 +1,6 @@
 //! A store in the memory of this process, for tests: with a clock that the test sets, and sessions that die on command.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -10,8 +10,8 @@ use parking_lot::{Condvar, Mutex};
 use super::line::{Line, Moment};
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Holder, Listing, Otherwise, Place, SessionRow, Standing, Store,
-    Watch,
+    Ask, Bell, Engine, Entered, Holder, Listing, Otherwise, Place, SessionRow, Sleeper, Standing,
+    Store, Watch,
 };
 use crate::coord::error::Fault;
 use crate::coord::lease::Lease;
@@ -59,6 +59,8 @@ struct MemoryEngine {
 /// What all sessions share.
 struct Shared {
     rows: Mutex<Rows>,
+    /// Somebody has been rung, a session has ended, or the clock was set.
+    changed: Condvar,
     /// When this was made, by the machine's clock, unless the clock is a virtual one.
     began: Option<Instant>,
 }
@@ -70,7 +72,6 @@ struct Rows {
     sessions: BTreeMap<u64, State>,
     /// The virtual clock.
     virtual_now: Duration,
-    bells: HashMap<Bell, Arc<Condvar>>,
     rung: HashSet<Bell>,
     last_bell: u32,
 }
@@ -111,6 +112,7 @@ impl MemoryStore {
         Self::join(
             Arc::new(Shared {
                 rows: Mutex::default(),
+                changed: Condvar::new(),
                 began,
             }),
             None,
@@ -170,7 +172,7 @@ impl MemoryStore {
     pub fn crash(&self) {
         let mut rows = self.engine.shared.rows.lock();
         rows.sessions.remove(&self.engine.id);
-        rows.wake_all();
+        self.engine.shared.changed.notify_all();
         drop(rows);
         self.session.keeper.close();
     }
@@ -251,7 +253,7 @@ impl MemoryStore {
             let now = next.unwrap_or(end).min(end).max(shared.now());
             shared.rows.lock().virtual_now = now.since(Time(0));
             keepers.iter().for_each(|session| session.keeper.work());
-            shared.rows.lock().wake_all();
+            shared.changed.notify_all();
             if now == end && next.is_none_or(|next| next > end) {
                 return;
             }
@@ -279,9 +281,7 @@ impl Shared {
         let mut rows = self.rows.lock();
         rows.last_bell += 1;
         let number = rows.last_bell;
-        let bell = Bell { session, number };
-        rows.bells.insert(bell, Arc::default());
-        bell
+        Bell { session, number }
     }
 
     fn running_keepers(&self) -> Vec<Arc<Session>> {
@@ -290,23 +290,6 @@ impl Shared {
         running
             .filter_map(|state| state.session.upgrade())
             .collect()
-    }
-}
-
-impl Rows {
-    fn wake_all(&self) {
-        self.bells.values().for_each(|bell| {
-            bell.notify_all();
-        });
-    }
-
-    fn ring(&mut self, to_ring: Vec<Bell>) {
-        for bell in to_ring {
-            if let Some(sleeper) = self.bells.get(&bell) {
-                sleeper.notify_all();
-                self.rung.insert(bell);
-            }
-        }
     }
 }
 
@@ -362,7 +345,10 @@ impl MemoryEngine {
         if !line.holders.is_empty() || !line.waiters.is_empty() {
             rows.lines.insert(Arc::clone(key), line);
         }
-        rows.ring(to_ring);
+        if !to_ring.is_empty() {
+            rows.rung.extend(to_ring);
+            self.shared.changed.notify_all();
+        }
         Ok(answer)
     }
 
@@ -382,8 +368,8 @@ impl Engine for MemoryEngine {
         self.shared.now()
     }
 
-    fn is_usable(&self) -> bool {
-        self.shared.rows.lock().sessions.contains_key(&self.id)
+    fn check(&self) -> Result<(), Fault> {
+        Ok(())
     }
 
     fn enter(&self, ask: &Ask, otherwise: Otherwise, dead: &[u64]) -> Result<Entered, Fault> {
@@ -498,14 +484,22 @@ impl Engine for MemoryEngine {
         }
         let mut rows = self.shared.rows.lock();
         rows.sessions.remove(&self.id);
-        rows.wake_all();
+        self.shared.changed.notify_all();
         Ok(())
     }
 
+    fn take_bell(&self) -> Result<Bell, Fault> {
+        Ok(self.shared.new_bell(self.id))
+    }
+
     fn put_bell(&self, bell: Bell) {
-        let mut rows = self.shared.rows.lock();
-        rows.bells.remove(&bell);
-        rows.rung.remove(&bell);
+        self.shared.rows.lock().rung.remove(&bell);
+    }
+
+    fn ring(&self, bell: Bell) -> Result<(), Fault> {
+        self.shared.rows.lock().rung.insert(bell);
+        self.shared.changed.notify_all();
+        Ok(())
     }
 
     fn watch(&self, sessions: &[u64]) -> Watch {
@@ -517,28 +511,29 @@ impl Engine for MemoryEngine {
         }
     }
 
-    fn sleep(&self, bell: Bell, watched: &[u64], until: Time) {
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Vec<bool> {
         let mut rows = self.shared.rows.lock();
-        let is_woken = |rows: &mut Rows| {
-            rows.rung.remove(&bell)
-                || !rows.sessions.contains_key(&self.id)
-                || watched
-                    .iter()
-                    .any(|session| !rows.sessions.contains_key(session))
-        };
-        let Some(sleeper) = rows.bells.get(&bell).cloned() else {
-            return;
-        };
         loop {
+            let is_closed = !rows.sessions.contains_key(&self.id);
+            let is_woken = |sleeper: &Sleeper<'_>, rows: &mut Rows| {
+                let has_ended = |session| !rows.sessions.contains_key(session);
+                is_closed
+                    || sleeper.watched.iter().any(has_ended)
+                    || rows.rung.remove(&sleeper.bell)
+            };
+            let woken: Vec<_> = sleepers
+                .iter()
+                .map(|sleeper| is_woken(sleeper, &mut rows))
+                .collect();
             let now = self.shared.now_in(&rows);
-            if now >= until || is_woken(&mut rows) {
-                return;
+            if now >= until || woken.contains(&true) {
+                return woken;
             }
             match self.shared.began {
                 Some(_) => {
-                    sleeper.wait_for(&mut rows, until.since(now));
+                    self.shared.changed.wait_for(&mut rows, until.since(now));
                 }
-                None => sleeper.wait(&mut rows),
+                None => self.shared.changed.wait(&mut rows),
             }
         }
     }

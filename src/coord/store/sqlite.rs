@@ -32,7 +32,8 @@ use self::rows::{Loaded, SqliteMoment};
 use super::line::{Line, Moment, may_be_passed};
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Holder, Listing, Otherwise, Place, Standing, Store, Want, Watch,
+    Ask, Bell, Engine, Entered, Holder, Listing, Otherwise, Place, Sleeper, Standing, Store, Want,
+    Watch,
 };
 use crate::coord::CoordError;
 use crate::coord::error::{Fault, Operation};
@@ -404,7 +405,7 @@ impl SqliteEngine {
         f: impl FnOnce(&mut Line, &mut SqliteMoment) -> Result<R, Fault>,
     ) -> Result<R, Fault> {
         let (answer, to_ring) = self.write(|connection| self.change(connection, key, dead, f))?;
-        self.ring(to_ring);
+        self.ring_all(to_ring);
         Ok(answer)
     }
 
@@ -468,7 +469,7 @@ impl SqliteEngine {
         holder
     }
 
-    fn ring(&self, to_ring: Vec<Bell>) {
+    fn ring_all(&self, to_ring: Vec<Bell>) {
         if to_ring.is_empty() {
             return;
         }
@@ -560,7 +561,7 @@ impl SqliteEngine {
     fn tell(&self, head: Head) {
         let was_told = std::mem::replace(&mut *self.last_told.lock(), head.ticket) == head.ticket;
         if !was_told || head.due.is_none_or(|due| due <= clock::now()) {
-            self.ring(vec![head.bell]);
+            self.ring_all(vec![head.bell]);
         }
     }
 }
@@ -607,8 +608,8 @@ impl Engine for SqliteEngine {
         clock::now()
     }
 
-    fn is_usable(&self) -> bool {
-        self.generation == fork::generation()
+    fn check(&self) -> Result<(), Fault> {
+        self.check_process()
     }
 
     fn enter(&self, ask: &Ask, otherwise: Otherwise, dead: &[u64]) -> Result<Entered, Fault> {
@@ -632,7 +633,7 @@ impl Engine for SqliteEngine {
             taken.into_iter().for_each(|bell| presence.put_bell(bell));
         }
         let (entered, to_ring) = entered?;
-        self.ring(to_ring);
+        self.ring_all(to_ring);
         Ok(entered)
     }
 
@@ -670,7 +671,7 @@ impl Engine for SqliteEngine {
                     }
                 },
             )?;
-        self.ring(to_ring);
+        self.ring_all(to_ring);
         if let Some(head) = head {
             self.tell(head);
         }
@@ -755,9 +756,20 @@ impl Engine for SqliteEngine {
             .map_or_else(|_| Watch::default(), |presence| presence.watch(sessions))
     }
 
-    fn sleep(&self, bell: Bell, watched: &[u64], until: Time) {
-        if let Ok(presence) = self.presence() {
-            presence.sleep(bell, watched, until.since(clock::now()));
+    fn take_bell(&self) -> Result<Bell, Fault> {
+        Ok(self.presence()?.take_bell()?)
+    }
+
+    fn ring(&self, bell: Bell) -> Result<(), Fault> {
+        self.presence()?.ring([bell]);
+        Ok(())
+    }
+
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Vec<bool> {
+        match self.presence() {
+            Ok(presence) => presence.sleep(sleepers, until.since(clock::now())),
+            // They are to find that.
+            Err(_) => vec![true; sleepers.len()],
         }
     }
 }

@@ -27,7 +27,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use super::super::{Bell, Watch};
+use super::super::{Bell, Sleeper, Watch};
 use super::fork::{Uninherited, generation};
 
 /// The longest path of a socket that every system takes.
@@ -295,37 +295,53 @@ impl Presence {
         })
     }
 
-    /// Sleeps until the bell is rung or one of the sessions ends, for so long at most.
-    pub(super) fn sleep(&self, bell: Bell, sessions: &[u64], time: Duration) {
+    /// Sleeps until a bell is rung or one of the sessions ends that its sleeper watches, for so long at most. Answers which of
+    /// them are to look.
+    pub(super) fn sleep(&self, sleepers: &[Sleeper<'_>], time: Duration) -> Vec<bool> {
         self.receive_watchers();
-        let Some(socket) = self.bells.lock().sockets.get(&bell.number).cloned() else {
-            return;
-        };
-        let watched: Vec<_> = {
-            let watched = self.watched.lock();
-            let stream = |session| {
-                watched
-                    .get(session)
-                    .map(|stream| (*session, Arc::clone(stream)))
-            };
-            sessions.iter().filter_map(stream).collect()
-        };
-        let mut fds = vec![PollFd::new(&socket, PollFlags::IN)];
-        fds.extend(
-            watched
-                .iter()
-                .map(|(_, stream)| PollFd::new(stream, PollFlags::IN)),
-        );
-        let timeout = Timespec::try_from(time).ok();
-        if poll(&mut fds, timeout.as_ref()).is_err() {
-            return;
-        }
-        for (fd, (session, _)) in fds[1..].iter().zip(&watched) {
-            if !fd.revents().is_empty() {
-                self.watched.lock().remove(session);
+        // Which of the sleepers each descriptor is for, and whose end it tells.
+        let mut what = Vec::new();
+        let mut sockets = Vec::new();
+        let mut streams = Vec::new();
+        {
+            let (bells, watched) = (self.bells.lock(), self.watched.lock());
+            for (at, sleeper) in sleepers.iter().enumerate() {
+                sockets.extend(bells.sockets.get(&sleeper.bell.number).cloned());
+                for session in sleeper.watched {
+                    if let Some(stream) = watched.get(session) {
+                        streams.push(Arc::clone(stream));
+                        what.push((at, *session));
+                    }
+                }
             }
         }
-        while socket.recv(&mut [0]).is_ok() {}
+        if sockets.len() < sleepers.len() {
+            // A bell of another session would be.
+            return vec![true; sleepers.len()];
+        }
+        let sockets_first = sockets
+            .iter()
+            .map(|socket| PollFd::new(socket, PollFlags::IN));
+        let streams = streams
+            .iter()
+            .map(|stream| PollFd::new(stream, PollFlags::IN));
+        let mut fds: Vec<_> = sockets_first.chain(streams).collect();
+        let timeout = Timespec::try_from(time).ok();
+        let mut woken = vec![false; sleepers.len()];
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return woken;
+        }
+        for (at, socket) in sockets.iter().enumerate() {
+            woken[at] = !fds[at].revents().is_empty();
+            while woken[at] && socket.recv(&mut [0]).is_ok() {}
+        }
+        for (fd, (at, session)) in fds[sockets.len()..].iter().zip(what) {
+            if !fd.revents().is_empty() {
+                self.watched.lock().remove(&session);
+                woken[at] = true;
+            }
+        }
+        woken
     }
 
     /// Lets those in who have connected, and those go who have left.
