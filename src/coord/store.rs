@@ -13,7 +13,7 @@ use super::session::Session;
 use super::status::Status;
 use super::time::Time;
 
-pub(super) use line::{Ask, Bell, Holder, Standing, Want, Waiter};
+pub(super) use line::{Ask, Bell, Holder, Standing, Waiter, Want};
 pub use memory::MemoryStore;
 #[cfg(feature = "coord-sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};

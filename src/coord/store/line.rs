@@ -113,7 +113,7 @@ pub(in crate::coord) enum Standing {
 }
 
 /// The rows of a key.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(in crate::coord) struct Line {
     /// In the order of their tokens.
     pub(in crate::coord) holders: Vec<Holder>,

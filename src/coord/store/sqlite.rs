@@ -1,1 +1,765 @@
-//! A store that is a SQLite file.
+//! A store that is a SQLite file, for the processes of one machine.
+//!
+//! Each call is one transaction: `BEGIN IMMEDIATE`, so that it is the only writer from its first look on. Where a key is
+//! free and nobody waits, or is given back and nobody is due, it looks at one row and writes two, or one; otherwise it loads
+//! the rows of the key, lets the rules of the [line](super::line) decide, and writes what is different. Bells are rung when it
+//! is committed.
+//!
+//! A process has one connection, and its threads take turns. Before a transaction is committed it is checked that the file
+//! is still the one that its path names.
+
+mod clock;
+mod database;
+mod fork;
+mod presence;
+mod rows;
+
+use std::collections::HashMap;
+use std::fmt;
+use std::io;
+use std::mem::ManuallyDrop;
+use std::os::fd::OwnedFd;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rusqlite::{Connection, OptionalExtension, params};
+
+use self::database::Database;
+use self::presence::{Directory, Presence};
+use self::rows::{Loaded, SqliteMoment};
+use super::line::{Line, Moment, may_be_passed};
+use super::sealed::HasSession;
+use super::{Ask, Bell, Engine, Entered, Holder, Listing, Place, Standing, Store, Want, Watch};
+use crate::coord::CoordError;
+use crate::coord::error::{Fault, Operation};
+use crate::coord::session::Session;
+use crate::coord::time::{Time, wall_clock};
+
+/// A store that is a SQLite file, for the processes of one machine.
+///
+/// The file is for this alone. Beside it are SQLite's own two (`-wal`, `-shm`), one that is locked while the store is
+/// opened (`-init`), and a directory with the files of those who have it open (`-sessions`). All are readable by
+/// their owner alone, unless [`shared_group`](SqliteOptions::shared_group) says otherwise. It must be on a local disk:
+/// network file systems are refused where they can be told.
+///
+/// # Examples
+///
+/// ```
+/// use hapax::coord::{Lock, SqliteStore};
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("locks.db");
+/// let store = SqliteStore::open(&path)?;
+/// let guard = Lock::new(&store, "reports").lock()?;
+/// println!("token {}", guard.fencing_token());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone)]
+pub struct SqliteStore {
+    session: Arc<Session>,
+    engine: Arc<SqliteEngine>,
+}
+
+/// How a [`SqliteStore`] is opened.
+///
+/// # Examples
+///
+/// ```
+/// use hapax::coord::SqliteStore;
+/// use std::time::Duration;
+///
+/// # let directory = tempfile::tempdir()?;
+/// # let path = directory.path().join("locks.db");
+/// let options = SqliteStore::options().label("nightly").busy_for(Duration::from_secs(1));
+/// let store = options.open(&path)?;
+/// assert!(SqliteStore::options().create(false).open("nowhere.db").is_err());
+/// # Ok::<_, Box<dyn std::error::Error>>(())
+/// ```
+#[derive(Clone, Debug)]
+pub struct SqliteOptions {
+    create: bool,
+    label: Option<String>,
+    command: Option<String>,
+    busy_for: Duration,
+    shared_group: bool,
+}
+
+impl SqliteStore {
+    /// Opens the store in that file, which is made if it isn't there.
+    ///
+    /// # Errors
+    ///
+    /// - [`Store`](CoordError::Store) if it isn't a store, or one of another version; if it can't be made or opened; if it
+    ///   belongs to somebody else, or lies on a network file system.
+    /// - [`Busy`](CoordError::Busy) if others keep it busy for more than five seconds.
+    ///
+    /// # Examples
+    ///
+    /// See [`SqliteStore`].
+    pub fn open(path: impl AsRef<Path>) -> Result<Self, CoordError> {
+        Self::options().open(path)
+    }
+
+    /// Options to open one with.
+    ///
+    /// # Examples
+    ///
+    /// See [`SqliteOptions`].
+    pub fn options() -> SqliteOptions {
+        SqliteOptions {
+            create: true,
+            label: None,
+            command: None,
+            busy_for: Duration::from_secs(5),
+            shared_group: false,
+        }
+    }
+
+    /// Descriptors that keep this session alive as long as any process has them, to be inherited by a program that is
+    /// started: if this process is killed, what it holds stays held until that program has ended as well, and whatever that
+    /// has started and given them to. They aren't closed when a program is executed; so they are to be made right before
+    /// the program is started, and dropped right after.
+    ///
+    /// # Errors
+    ///
+    /// What can be wrong with a store.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{Lock, SqliteStore};
+    /// use std::process::Command;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("locks.db");
+    /// let store = SqliteStore::open(&path)?;
+    /// let guard = Lock::new(&store, "reports").lock()?;
+    /// let inherited = store.inheritable()?;
+    /// let mut child = Command::new("true").spawn()?;
+    /// drop(inherited);
+    /// child.wait()?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn inheritable(&self) -> Result<Vec<OwnedFd>, CoordError> {
+        let presence = self
+            .engine
+            .presence()
+            .and_then(|presence| Ok(presence.inheritable()?));
+        presence.map_err(|fault| fault.at(None, Operation::Open))
+    }
+}
+
+impl SqliteOptions {
+    /// Whether the file is made if it isn't there; it is if this isn't called.
+    ///
+    /// # Examples
+    ///
+    /// See [`SqliteOptions`].
+    #[must_use]
+    pub fn create(mut self, create: bool) -> Self {
+        self.create = create;
+        self
+    }
+
+    /// What this process calls itself where others [list](Store::list) who holds and waits.
+    ///
+    /// # Examples
+    ///
+    /// See [`SqliteOptions`].
+    #[must_use]
+    pub fn label(mut self, label: &str) -> Self {
+        self.label = Some(label.to_owned());
+        self
+    }
+
+    /// What this process runs, for the same purpose.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{Lock, SqliteStore, Store};
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("locks.db");
+    /// let store = SqliteStore::options().command("make all").open(&path)?;
+    /// let guard = Lock::new(&store, "build").lock()?;
+    /// assert_eq!(store.list()?[0].holders[0].process.command.as_deref(), Some("make all"));
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn command(mut self, command: &str) -> Self {
+        self.command = Some(command.to_owned());
+        self
+    }
+
+    /// How long others may keep the store busy before a call ends with [`Busy`](CoordError::Busy); five seconds if this
+    /// isn't called. A transaction takes some 20 µs, so it is only for who was stopped in the middle of one, or for disks
+    /// that hang.
+    ///
+    /// # Examples
+    ///
+    /// See [`SqliteOptions`].
+    #[must_use]
+    pub fn busy_for(mut self, time: Duration) -> Self {
+        self.busy_for = time;
+        self
+    }
+
+    /// Whether what is made is readable and writable by the group of its directory, and may belong to others.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::SqliteStore;
+    ///
+    /// # let directory = tempfile::tempdir()?;
+    /// # let path = directory.path().join("locks.db");
+    /// let store = SqliteStore::options().shared_group(true).open(&path)?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn shared_group(mut self, shared_group: bool) -> Self {
+        self.shared_group = shared_group;
+        self
+    }
+
+    /// Opens the store in that file.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`SqliteStore::open`].
+    ///
+    /// # Examples
+    ///
+    /// See [`SqliteOptions`].
+    pub fn open(self, path: impl AsRef<Path>) -> Result<SqliteStore, CoordError> {
+        let engine = SqliteEngine::open(path.as_ref(), self)
+            .map_err(|fault| fault.at(None, Operation::Open))?;
+        let engine = Arc::new(engine);
+        let session = Session::of(Arc::<SqliteEngine>::clone(&engine));
+        Ok(SqliteStore { session, engine })
+    }
+}
+
+struct SqliteEngine {
+    database: Database,
+    directory: Arc<Directory>,
+    options: SqliteOptions,
+    /// The number of this session, if it comes to that.
+    id: u64,
+    /// Which clock it has.
+    clock: String,
+    /// In which process it was opened.
+    generation: u64,
+    /// None when it is closed. A forked child must not close it, so it isn't closed by itself.
+    connection: ManuallyDrop<Mutex<Option<Connection>>>,
+    presence: Mutex<Seen>,
+    /// Leases by other clocks: how often they had been renewed, and when this one saw that first.
+    observed: Mutex<HashMap<u64, (u32, Time)>>,
+    /// The waiter that was told last that it might look.
+    last_rung: Mutex<u64>,
+}
+
+/// Whether others see this session.
+enum Seen {
+    /// It has never held anything or waited.
+    NotYet,
+    Here(Arc<Presence>),
+    Closed,
+}
+
+impl From<io::Error> for Fault {
+    fn from(error: io::Error) -> Self {
+        Self::Store(Box::new(error))
+    }
+}
+
+impl SqliteEngine {
+    fn open(path: &Path, options: SqliteOptions) -> Result<Self, Fault> {
+        let (database, connection) = Database::open(path, &options)?;
+        let directory = Directory::open(database.sessions(), options.shared_group)?;
+        let mut random = [0; 8];
+        rustix::rand::getrandom(&mut random, rustix::rand::GetRandomFlags::empty())
+            .map_err(io::Error::from)?;
+        // SQLite's numbers have a sign.
+        let id = u64::from_ne_bytes(random) >> 1;
+        Ok(Self {
+            database,
+            directory: Arc::new(directory),
+            options,
+            id,
+            clock: clock::domain(id),
+            generation: fork::generation(),
+            connection: ManuallyDrop::new(Mutex::new(Some(connection))),
+            presence: Mutex::new(Seen::NotYet),
+            observed: Mutex::default(),
+            last_rung: Mutex::default(),
+        })
+    }
+
+    fn check_process(&self) -> Result<(), Fault> {
+        if self.generation == fork::generation() {
+            Ok(())
+        } else {
+            Err(Fault::ForkedChild)
+        }
+    }
+
+    /// This session, as others see it. The first call makes it.
+    fn presence(&self) -> Result<Arc<Presence>, Fault> {
+        self.check_process()?;
+        let mut seen = self.presence.lock();
+        match &*seen {
+            Seen::Here(presence) => Ok(Arc::clone(presence)),
+            Seen::Closed => Err(Fault::Closed),
+            Seen::NotYet => {
+                let presence = self.appear()?;
+                *seen = Seen::Here(Arc::clone(&presence));
+                Ok(presence)
+            }
+        }
+    }
+
+    /// Makes this session known, and clears away what dead ones have left.
+    #[cold]
+    fn appear(&self) -> Result<Arc<Presence>, Fault> {
+        self.database.while_alone(|| {
+            let presence = Presence::new(Arc::clone(&self.directory), self.id)?;
+            let with_files = self.directory.sessions()?;
+            let is_dead = |id: &u64| *id != self.id && self.directory.is_dead(*id);
+            let dead: Vec<_> = with_files.into_iter().filter(is_dead).collect();
+            let to_ring = self.write(|connection| {
+                let mut insert = connection
+                    .prepare_cached("INSERT INTO session VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+                insert.execute(params![
+                    self.id,
+                    self.clock,
+                    rustix::system::uname().nodename().to_string_lossy(),
+                    std::process::id(),
+                    self.options.label,
+                    self.options.command,
+                ])?;
+                self.clear_away(connection, &dead)
+            })?;
+            presence.ring(to_ring);
+            dead.iter().for_each(|dead| self.directory.remove(*dead));
+            Ok(Arc::new(presence))
+        })
+    }
+
+    /// Takes out all that belongs to these sessions.
+    fn clear_away(&self, connection: &Connection, sessions: &[u64]) -> Result<Vec<Bell>, Fault> {
+        let mut to_ring = Vec::new();
+        for session in sessions {
+            let mut select = connection.prepare_cached(
+                "SELECT key FROM holder WHERE session = ?1 UNION SELECT key FROM waiter WHERE session = ?1",
+            )?;
+            let keys: rusqlite::Result<Vec<String>> =
+                select.query_map([session], |row| row.get(0))?.collect();
+            for key in keys? {
+                let (_, rung) = self.change(connection, &key, sessions, |_, _| Ok(()))?;
+                to_ring.extend(rung);
+            }
+            connection
+                .prepare_cached("DELETE FROM session WHERE id = ?1")?
+                .execute([session])?;
+        }
+        Ok(to_ring)
+    }
+
+    /// One transaction that may write.
+    fn write<R>(&self, f: impl FnOnce(&Connection) -> Result<R, Fault>) -> Result<R, Fault> {
+        self.check_process()?;
+        let connection = self.connection.lock();
+        let connection = connection.as_ref().ok_or(Fault::Closed)?;
+        self.database.begin(connection)?;
+        let transaction = OpenTransaction(connection);
+        let answer = f(connection)?;
+        self.database.check()?;
+        transaction.commit()?;
+        Ok(answer)
+    }
+
+    /// One transaction that only reads.
+    fn read<R>(&self, f: impl FnOnce(&Connection) -> Result<R, Fault>) -> Result<R, Fault> {
+        self.check_process()?;
+        let connection = self.connection.lock();
+        let connection = connection.as_ref().ok_or(Fault::Closed)?;
+        connection.prepare_cached("BEGIN")?.execute([])?;
+        let transaction = OpenTransaction(connection);
+        let answer = f(connection)?;
+        transaction.commit()?;
+        Ok(answer)
+    }
+
+    /// One transaction on the line of a key, after what doesn't count any more was taken out, and the rings that follow.
+    fn transact<R>(
+        &self,
+        key: &str,
+        dead: &[u64],
+        f: impl FnOnce(&mut Line, &mut SqliteMoment) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        let (answer, to_ring) = self.write(|connection| self.change(connection, key, dead, f))?;
+        self.ring(to_ring);
+        Ok(answer)
+    }
+
+    /// The same within a transaction. Answers with the bells that are to be rung after it.
+    fn change<R>(
+        &self,
+        connection: &Connection,
+        key: &str,
+        dead: &[u64],
+        f: impl FnOnce(&mut Line, &mut SqliteMoment) -> Result<R, Fault>,
+    ) -> Result<(R, Vec<Bell>), Fault> {
+        let mut moment = SqliteMoment::load(connection, self.id)?;
+        let before = self.load(connection, key, &mut moment)?;
+        let mut line = before.clone();
+        let now = moment.now();
+        if line.remove(
+            |holder| is_over(holder, now),
+            |session| dead.contains(&session),
+        ) {
+            line.settle(&mut moment);
+        }
+        let answer = f(&mut line, &mut moment)?;
+        rows::store(connection, &before, &line)?;
+        moment.store(connection)?;
+        Ok((answer, line.to_ring))
+    }
+
+    fn load(
+        &self,
+        connection: &Connection,
+        key: &str,
+        moment: &mut SqliteMoment,
+    ) -> Result<Line, Fault> {
+        rows::load(connection, &self.clock, key, moment, |holder, now| {
+            self.observe(holder, now)
+        })
+    }
+
+    /// A lease by another clock ends, for this one, when it has seen it unrenewed for as long as it lasts.
+    fn observe(&self, holder: Loaded<Holder>, now: Time) -> Holder {
+        let Loaded {
+            row: mut holder,
+            same_clock,
+        } = holder;
+        let is_known = same_clock && holder.expires.is_some();
+        if let Some(time) = holder.ask.lease.time()
+            && !is_known
+        {
+            let mut observed = self.observed.lock();
+            let (renewals, since) = observed
+                .entry(holder.token)
+                .or_insert((holder.renewals, now));
+            if *renewals != holder.renewals {
+                (*renewals, *since) = (holder.renewals, now);
+            }
+            holder.expires = Some(since.after(time));
+            // What wasn't seen for a day has gone.
+            observed.retain(|_, (_, since)| now.since(*since) < Duration::from_secs(86_400));
+        }
+        holder
+    }
+
+    fn ring(&self, to_ring: Vec<Bell>) {
+        if to_ring.is_empty() {
+            return;
+        }
+        // Who doesn't take part can ring as well.
+        if let Ok(presence) = self.presence() {
+            presence.ring(to_ring);
+        }
+    }
+
+    fn standing(&self, place: &Place, line: &Line, now: Time) -> Standing {
+        line.standing(place.ticket, self.id, now, |holder| is_over(holder, now))
+    }
+
+    /// Grants what was asked for if nobody has it and nobody is due. One look, two rows.
+    fn enter_freely(&self, connection: &Connection, ask: &Ask) -> Result<Option<Holder>, Fault> {
+        let mut select = connection.prepare_cached(
+            "SELECT number, EXISTS (SELECT 1 FROM holder WHERE key = ?1),
+                (SELECT coalesce(due, 0) FROM waiter WHERE key = ?1 ORDER BY ticket LIMIT 1)
+            FROM meta WHERE id = 1",
+        )?;
+        let (number, is_held, due) = select.query_row([&*ask.key], |row| {
+            Ok((
+                row.get(0)?,
+                row.get(1)?,
+                row.get::<_, Option<i64>>(2)?.map(Time),
+            ))
+        })?;
+        let mut moment = SqliteMoment::of(number, self.id);
+        let may_pass = due.is_none() || !ask.is_strict && may_be_passed(due, moment.now());
+        // Of who waits it isn't known here what for.
+        let is_exclusive = ask.want == Want::Exclusive;
+        if is_held || !may_pass || due.is_some() && !is_exclusive {
+            return Ok(None);
+        }
+        let holder = Holder {
+            token: moment.next_number(),
+            ticket: None,
+            session: self.id,
+            ask: ask.clone(),
+            slot: 0,
+            expires: moment.expiry(self.id, ask.lease),
+            renewals: 0,
+            since: wall_clock(),
+        };
+        rows::insert_holder(connection, &holder)?;
+        moment.store(connection)?;
+        Ok(Some(holder))
+    }
+
+    /// Gives back if nobody waits, or who waits isn't due. One look, one row.
+    fn release_freely(
+        &self,
+        connection: &Connection,
+        key: &str,
+        token: u64,
+    ) -> Result<Freely, Fault> {
+        let mut select = connection.prepare_cached(
+            "SELECT ticket, session, bell, due FROM waiter WHERE key = ?1 ORDER BY ticket LIMIT 1",
+        )?;
+        let head = select
+            .query_row([key], |row| {
+                let bell = Bell {
+                    session: row.get(1)?,
+                    number: row.get(2)?,
+                };
+                let due = row.get::<_, Option<i64>>(3)?.map(Time);
+                Ok((row.get::<_, u64>(0)?, bell, due))
+            })
+            .optional()?;
+        let now = clock::now();
+        if let Some((_, _, due)) = head
+            && !may_be_passed(due, now)
+        {
+            return Ok(Freely::NotSo);
+        }
+        let mut delete = connection.prepare_cached(
+            "DELETE FROM holder
+            WHERE key = ?1 AND token = ?2 AND (expires IS NULL OR expires > ?3)",
+        )?;
+        let was_there = delete.execute(params![key, token, now.0])? > 0;
+        // Once for each waiter is enough: from then on it knows when it is due.
+        let to_ring = head.filter(|(ticket, ..)| {
+            std::mem::replace(&mut *self.last_rung.lock(), *ticket) != *ticket
+        });
+        Ok(Freely::Released {
+            was_there,
+            to_ring: to_ring.map(|(_, bell, _)| bell),
+        })
+    }
+}
+
+/// How it went to give back without a look at the whole line.
+enum Freely {
+    Released {
+        was_there: bool,
+        to_ring: Option<Bell>,
+    },
+    NotSo,
+}
+
+fn is_over(holder: &Holder, now: Time) -> bool {
+    holder.expires.is_some_and(|expires| expires <= now)
+}
+
+/// Taken back unless it is committed.
+struct OpenTransaction<'a>(&'a Connection);
+
+impl OpenTransaction<'_> {
+    fn commit(self) -> Result<(), Fault> {
+        self.0.prepare_cached("COMMIT")?.execute([])?;
+        std::mem::forget(self);
+        Ok(())
+    }
+}
+
+impl Drop for OpenTransaction<'_> {
+    fn drop(&mut self) {
+        // SQLite has taken some back by itself; then there is none any more.
+        if !self.0.is_autocommit() {
+            let _ = self.0.execute_batch("ROLLBACK");
+        }
+    }
+}
+
+impl Engine for SqliteEngine {
+    fn now(&self) -> Time {
+        clock::now()
+    }
+
+    fn is_usable(&self) -> bool {
+        self.generation == fork::generation()
+    }
+
+    fn enter(&self, ask: &Ask, bell: Option<Bell>, dead: &[u64]) -> Result<Entered, Fault> {
+        self.presence()?;
+        let (entered, to_ring) = self.write(|connection| {
+            if let Some(holder) = self.enter_freely(connection, ask)? {
+                return Ok((Entered::Granted(holder), Vec::new()));
+            }
+            self.change(connection, &ask.key, dead, |line, moment| {
+                line.enter(ask, self.id, bell, moment)
+            })
+        })?;
+        self.ring(to_ring);
+        Ok(entered)
+    }
+
+    fn look(&self, place: &Place) -> Result<Standing, Fault> {
+        self.read(|connection| {
+            let mut moment = SqliteMoment::of(0, self.id);
+            let line = self.load(connection, &place.key, &mut moment)?;
+            Ok(self.standing(place, &line, moment.now()))
+        })
+    }
+
+    fn claim(&self, place: &Place, dead: &[u64]) -> Result<Standing, Fault> {
+        self.transact(&place.key, dead, |line, moment| {
+            line.settle(moment);
+            Ok(self.standing(place, line, moment.now()))
+        })
+    }
+
+    fn leave(&self, place: &Place) -> Result<Option<Holder>, Fault> {
+        self.transact(&place.key, &[], |line, moment| {
+            Ok(line.leave(place.ticket, moment))
+        })
+    }
+
+    fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
+        let (was_there, to_ring) =
+            self.write(
+                |connection| match self.release_freely(connection, key, token)? {
+                    Freely::Released { was_there, to_ring } => {
+                        Ok((was_there, to_ring.into_iter().collect()))
+                    }
+                    Freely::NotSo => self.change(connection, key, &[], |line, moment| {
+                        Ok(line.release(token, moment))
+                    }),
+                },
+            )?;
+        self.ring(to_ring);
+        Ok(was_there)
+    }
+
+    fn extend(&self, key: &Arc<str>, token: u64, time: Duration) -> Result<Option<Time>, Fault> {
+        self.write(|connection| {
+            let now = clock::now();
+            let expires = now.after(time);
+            let mut update = connection.prepare_cached(
+                "UPDATE holder SET expires = ?3, lease = ?4, renewals = renewals + 1
+                WHERE key = ?1 AND token = ?2 AND (expires IS NULL OR expires > ?5)",
+            )?;
+            let lease = rows::nanoseconds(time);
+            let updated = update.execute(params![&**key, token, expires.0, lease, now.0])?;
+            Ok((updated > 0).then_some(expires))
+        })
+    }
+
+    fn held(&self) -> Result<Vec<u64>, Fault> {
+        let presence = self.presence()?;
+        presence.receive_watchers();
+        self.database.check()?;
+        if !presence.is_seen() {
+            return Err(Fault::Replaced);
+        }
+        self.read(|connection| {
+            let mut select =
+                connection.prepare_cached("SELECT token FROM holder WHERE session = ?1")?;
+            let tokens: rusqlite::Result<_> =
+                select.query_map([self.id], |row| row.get(0))?.collect();
+            Ok(tokens?)
+        })
+    }
+
+    fn list(&self) -> Result<Listing, Fault> {
+        self.database.check()?;
+        self.read(|connection| {
+            let holders = rows::holders(connection, &self.clock, None)?;
+            let waiters = rows::waiters(connection, &self.clock, None)?;
+            Ok(Listing {
+                holders: holders.into_iter().map(|holder| holder.row).collect(),
+                waiters: waiters.into_iter().map(|waiter| waiter.row).collect(),
+                sessions: rows::sessions(connection, &self.clock)?,
+                now: Some(clock::now()),
+            })
+        })
+    }
+
+    fn force_unlock(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
+        self.transact(key, &[], |line, moment| {
+            let is_there = line.release(token, moment);
+            line.settle(moment);
+            Ok(is_there)
+        })
+    }
+
+    fn close(&self) -> Result<(), Fault> {
+        self.check_process()?;
+        let seen = std::mem::replace(&mut *self.presence.lock(), Seen::Closed);
+        let Seen::Here(presence) = seen else {
+            self.connection.lock().take();
+            return Ok(());
+        };
+        let cleared = self.write(|connection| self.clear_away(connection, &[self.id]));
+        self.connection.lock().take();
+        // Whatever became of that: its own waiters find it closed, and others that its files are gone, or unlocked.
+        presence.ring_all();
+        presence.ring(cleared?);
+        Ok(())
+    }
+
+    fn take_bell(&self) -> Result<Bell, Fault> {
+        Ok(self.presence()?.take_bell()?)
+    }
+
+    fn put_bell(&self, bell: Bell) {
+        if let Ok(presence) = self.presence() {
+            presence.put_bell(bell);
+        }
+    }
+
+    fn watch(&self, sessions: &[u64]) -> Watch {
+        self.presence()
+            .map_or_else(|_| Watch::default(), |presence| presence.watch(sessions))
+    }
+
+    fn sleep(&self, bell: Bell, watched: &[u64], until: Time) {
+        if let Ok(presence) = self.presence() {
+            presence.sleep(bell, watched, until.since(clock::now()));
+        }
+    }
+}
+
+impl Drop for SqliteEngine {
+    fn drop(&mut self) {
+        if self.generation == fork::generation() {
+            // SAFETY: it isn't used after this.
+            unsafe { ManuallyDrop::drop(&mut self.connection) };
+        }
+    }
+}
+
+impl HasSession for SqliteStore {
+    fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+}
+
+impl Store for SqliteStore {}
+
+impl fmt::Debug for SqliteStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("SqliteStore")
+            .field("session", &self.engine.id)
+            .finish_non_exhaustive()
+    }
+}

@@ -36,12 +36,19 @@ impl Waits {
 
     /// The waiter can't go on before it gets one of the permits.
     pub(crate) fn wait_for_permit(&mut self, waiter: u64, pool: u64) {
-        self.0.push_wait(waiter, Awaited::Permits { pool, permits: 1 }, Limit::NEVER);
+        self.0
+            .push_wait(waiter, Awaited::Permits { pool, permits: 1 }, Limit::NEVER);
     }
 
     /// The circle of a waiter that would never go on: each waits for the next, and the last one for the first.
     pub(crate) fn circle_of(&self, waiter: u64) -> Option<Vec<u64>> {
         let report = circle::find(&self.0, waiter, None)?;
-        Some(report.steps().iter().map(|step| step.thread.number()).collect())
+        Some(
+            report
+                .steps()
+                .iter()
+                .map(|step| step.thread.number())
+                .collect(),
+        )
     }
 }

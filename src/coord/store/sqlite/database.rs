@@ -1,0 +1,394 @@
+//! The file: how it is made, opened, and kept from being used wrongly.
+//!
+//! # Tables
+//!
+//! | table | rows |
+//! |---|---|
+//! | `meta` | one: the name of this database, which is random, and the last number that was given out |
+//! | `boot` | the last boots that it was opened in |
+//! | `session` | those that have held or waited for something, until they are closed or found dead |
+//! | `holder` | who holds a key: by key and token |
+//! | `waiter` | who waits for a key: by key and ticket |
+//!
+//! Tokens and tickets are drawn from one number: the last one and one more, or the microseconds of the wall clock if those
+//! are more. So they grow whatever the clock does, and across a file that was deleted or restored as far as the clock can be
+//! trusted. The first time that a file is opened in a boot the number is moved ahead by 2^32, and that is written
+//! through to the disk: what else is committed can be lost with the power (`synchronous=NORMAL`), the last tokens with it.
+//!
+//! Pages are small, 512 bytes: a grant changes two of them, giving it back one, and each is written to the log whole.
+
+use std::cell::Cell;
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind};
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+use std::time::{Duration, Instant};
+
+use rusqlite::config::DbConfig;
+use rusqlite::{Connection, ErrorCode, OpenFlags};
+
+use super::SqliteOptions;
+use super::clock;
+use crate::coord::error::Fault;
+use crate::coord::time::wall_clock;
+
+/// What tells a store from other databases: "hapx".
+const APPLICATION: i64 = 0x6861_7078;
+/// The version of the tables.
+const VERSION: i64 = 1;
+/// Before it, commits can be lost in the mode that is used here (<https://sqlite.org/wal.html#walresetbug>).
+const OLDEST_SQLITE: i32 = 3_051_003;
+/// How far the numbers are moved ahead for each boot.
+const BOOT_STEP: i64 = 1 << 32;
+/// How many boots are remembered.
+const BOOTS: i64 = 100;
+
+const TABLES: &str = "
+    CREATE TABLE meta(
+        id INTEGER PRIMARY KEY CHECK (id = 1),
+        name BLOB NOT NULL,
+        number INTEGER NOT NULL
+    );
+    INSERT INTO meta VALUES (1, randomblob(16), 0);
+    CREATE TABLE boot(id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
+    CREATE TABLE session(
+        id INTEGER PRIMARY KEY,
+        clock TEXT NOT NULL,
+        host TEXT NOT NULL,
+        process INTEGER NOT NULL,
+        label TEXT,
+        command TEXT
+    );
+    CREATE TABLE holder(
+        key TEXT NOT NULL,
+        token INTEGER NOT NULL,
+        ticket INTEGER,
+        session INTEGER NOT NULL,
+        owner BLOB,
+        mode INTEGER NOT NULL,
+        permits INTEGER,
+        slot INTEGER NOT NULL,
+        lease INTEGER,
+        renews INTEGER NOT NULL,
+        tag TEXT,
+        expires INTEGER,
+        renewals INTEGER NOT NULL,
+        since INTEGER NOT NULL,
+        PRIMARY KEY (key, token)
+    ) WITHOUT ROWID;
+    CREATE TABLE waiter(
+        key TEXT NOT NULL,
+        ticket INTEGER NOT NULL,
+        session INTEGER NOT NULL,
+        bell INTEGER NOT NULL,
+        owner BLOB,
+        mode INTEGER NOT NULL,
+        permits INTEGER,
+        lease INTEGER,
+        renews INTEGER NOT NULL,
+        tag TEXT,
+        strict INTEGER NOT NULL,
+        endless INTEGER NOT NULL,
+        due INTEGER,
+        since INTEGER NOT NULL,
+        PRIMARY KEY (key, ticket)
+    ) WITHOUT ROWID;
+";
+
+/// An open file.
+pub(super) struct Database {
+    path: PathBuf,
+    /// The device and the number of the file.
+    identity: (u64, u64),
+    init: File,
+    busy_for: Duration,
+}
+
+impl Database {
+    pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<(Self, Connection), Fault> {
+        if rusqlite::version_number() < OLDEST_SQLITE {
+            let version = rusqlite::version();
+            return Err(says(format!(
+                "SQLite {version} can lose commits; 3.51.3 or later is needed"
+            )));
+        }
+        let path = absolute(path)?;
+        refuse_network(&path)?;
+        let init = open_init(&path, options)?;
+        let init = lock(init, options.busy_for)?;
+        let connection = connect(&path, options)?;
+        // Nobody else makes one at the same time.
+        let identity = identify(&path)?.ok_or(Fault::Replaced)?;
+        prepare(&connection)?;
+        init.unlock()
+            .map_err(|error| Fault::Store(Box::new(error)))?;
+        let busy_for = options.busy_for;
+        Ok((
+            Self {
+                path,
+                identity,
+                init,
+                busy_for,
+            },
+            connection,
+        ))
+    }
+
+    /// Where the files of sessions are.
+    pub(super) fn sessions(&self) -> PathBuf {
+        beside(&self.path, "-sessions")
+    }
+
+    /// An error unless the file is still where it was opened.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        if identify(&self.path)? == Some(self.identity) {
+            Ok(())
+        } else {
+            Err(Fault::Replaced)
+        }
+    }
+
+    /// Does something while nobody else makes a file or clears one away.
+    pub(super) fn while_alone<R>(&self, f: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault> {
+        // One more descriptor, since all threads of this process share the lock of the first.
+        let init = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(beside(&self.path, "-init"));
+        let same = |init: &File| {
+            let (there, own) = (init.metadata().ok(), self.init.metadata().ok());
+            there
+                .zip(own)
+                .is_some_and(|(there, own)| there.ino() == own.ino())
+        };
+        let init = init.ok().filter(same).ok_or(Fault::Replaced)?;
+        let _init = lock(init, self.busy_for)?;
+        f()
+    }
+
+    pub(super) fn begin(&self, connection: &Connection) -> Result<(), Fault> {
+        BUSY_UNTIL.set((None, self.busy_for));
+        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        Ok(())
+    }
+}
+
+thread_local! {
+    /// When this thread's wait for others ends, once that has begun, and how long it is.
+    static BUSY_UNTIL: Cell<(Option<Instant>, Duration)> =
+        const { Cell::new((None, Duration::from_secs(5))) };
+}
+
+/// Waits while another process writes: short times, since a transaction here takes some 10 µs, and not all the same, so
+/// that those who wait don't meet again.
+fn wait_for_others(calls: i32) -> bool {
+    let (until, budget) = BUSY_UNTIL.get();
+    let now = Instant::now();
+    let until = until.filter(|_| calls > 0).unwrap_or(now + budget);
+    BUSY_UNTIL.set((Some(until), budget));
+    if now >= until {
+        return false;
+    }
+    let longest = 50 << (calls / 8).min(5);
+    let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), calls);
+    let time = Duration::from_micros(longest / 2 + random % longest);
+    std::thread::sleep(time.min(until - now));
+    true
+}
+
+impl From<rusqlite::Error> for Fault {
+    fn from(error: rusqlite::Error) -> Self {
+        match error.sqlite_error_code() {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => Self::Busy,
+            _ => Self::Store(Box::new(error)),
+        }
+    }
+}
+
+fn says(text: String) -> Fault {
+    Fault::Store(text.into())
+}
+
+fn beside(path: &Path, what: &str) -> PathBuf {
+    let mut path = path.as_os_str().to_owned();
+    path.push(what);
+    path.into()
+}
+
+/// The program may change its directory.
+fn absolute(path: &Path) -> Result<PathBuf, Fault> {
+    let path = std::path::absolute(path).map_err(|error| says(format!("{error}")))?;
+    let name = path
+        .file_name()
+        .ok_or_else(|| says(format!("{} is no file", path.display())))?;
+    let parent = path.parent().unwrap_or(Path::new("/"));
+    let parent = parent
+        .canonicalize()
+        .map_err(|error| says(format!("{}: {error}", parent.display())))?;
+    Ok(parent.join(name))
+}
+
+fn identify(path: &Path) -> Result<Option<(u64, u64)>, Fault> {
+    match fs::symlink_metadata(path) {
+        Ok(file) => Ok(Some((file.dev(), file.ino()))),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(says(format!("{}: {error}", path.display()))),
+    }
+}
+
+/// Locks and shared memory work on one machine only.
+fn refuse_network(path: &Path) -> Result<(), Fault> {
+    #[cfg(target_os = "linux")]
+    if let Some(parent) = path.parent()
+        && let Ok(system) = rustix::fs::statfs(parent)
+    {
+        let name = match system.f_type as u32 {
+            0x0000_6969 => "NFS",
+            0xff53_4d42 | 0xfe53_4d42 | 0x0000_517b => "SMB",
+            0x0102_1997 => "9P",
+            0x5346_414f => "AFS",
+            0x00c3_6400 => "Ceph",
+            _ => return Ok(()),
+        };
+        let path = path.display();
+        return Err(says(format!(
+            "{path} is on a network file system ({name}), where locks don't work"
+        )));
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _ = path;
+    Ok(())
+}
+
+/// The file that is locked while the database is made.
+fn open_init(path: &Path, options: &SqliteOptions) -> Result<File, Fault> {
+    if !options.create && identify(path)?.is_none() {
+        return Err(says(format!("{}: there is no such file", path.display())));
+    }
+    let path = beside(path, "-init");
+    open_file(&path, options).map_err(|error| says(format!("{}: {error}", path.display())))
+}
+
+fn open_file(path: &Path, options: &SqliteOptions) -> io::Result<File> {
+    let mode = if options.shared_group { 0o660 } else { 0o600 };
+    let mut open = OpenOptions::new();
+    open.read(true)
+        .write(true)
+        .custom_flags(libc::O_NOFOLLOW)
+        .mode(mode);
+    let made = open.clone().create_new(true).open(path);
+    match made {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => open.open(path),
+        made => {
+            let made = made?;
+            if options.shared_group {
+                // Whatever the mask is.
+                made.set_permissions(fs::Permissions::from_mode(mode))?;
+            }
+            Ok(made)
+        }
+    }
+}
+
+fn lock(file: File, busy_for: Duration) -> Result<File, Fault> {
+    BUSY_UNTIL.set((None, busy_for));
+    let mut calls = 0;
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(fs::TryLockError::WouldBlock) if wait_for_others(calls) => calls += 1,
+            Err(fs::TryLockError::WouldBlock) => return Err(Fault::Busy),
+            Err(fs::TryLockError::Error(error)) => return Err(Fault::Store(Box::new(error))),
+        }
+    }
+}
+
+fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, Fault> {
+    if identify(path)?.is_none() {
+        // SQLite would take the mask for its mode. It isn't open in this process, where to close it would give up
+        // the locks that SQLite has on it.
+        open_file(path, options).map_err(|error| says(format!("{}: {error}", path.display())))?;
+    }
+    let file =
+        fs::symlink_metadata(path).map_err(|error| says(format!("{}: {error}", path.display())))?;
+    if !file.is_file() {
+        return Err(says(format!("{} isn't a regular file", path.display())));
+    }
+    let me = rustix::process::geteuid().as_raw();
+    if file.uid() != me && !options.shared_group {
+        let (path, owner) = (path.display(), file.uid());
+        return Err(says(format!(
+            "{path} belongs to user {owner}, not to {me}, and isn't opened as one that a group shares"
+        )));
+    }
+    let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
+    let mut connection = Connection::open_with_flags(path, flags)?;
+    BUSY_UNTIL.set((None, options.busy_for));
+    connection.busy_handler(Some(wait_for_others))?;
+    // The log stays for the next one, who would otherwise have to make it again.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
+    // Otherwise some statements would be prepared again for each key.
+    connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
+    connection.set_prepared_statement_cache_capacity(64);
+    Ok(connection)
+}
+
+/// Makes the tables if there are none, and sees to it that it is a store of this version.
+fn prepare(connection: &Connection) -> Result<(), Fault> {
+    let number =
+        |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
+    let tables: i64 =
+        connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+    if tables == 0 && number("application_id")? == 0 {
+        connection.pragma_update(None, "page_size", 512)?;
+        connection.pragma_update(None, "journal_mode", "wal")?;
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+        ))?;
+    }
+    if number("application_id")? != APPLICATION {
+        return Err(says("it is a database of another program".to_owned()));
+    }
+    let version = number("user_version")?;
+    if version != VERSION {
+        return Err(says(format!(
+            "its tables have version {version}, and this program knows version {VERSION} only"
+        )));
+    }
+    let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
+    if mode != "wal" {
+        return Err(says(format!("its journal mode is {mode}, not wal")));
+    }
+    move_ahead(connection)?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    Ok(())
+}
+
+/// In a boot that the file wasn't opened in yet, the last numbers may have been lost.
+fn move_ahead(connection: &Connection) -> Result<(), Fault> {
+    let Some(boot) = clock::boot() else {
+        return Ok(());
+    };
+    let is_known = "SELECT EXISTS (SELECT 1 FROM boot WHERE id = ?1)";
+    if connection.query_row(is_known, [&boot], |row| row.get(0))? {
+        return Ok(());
+    }
+    connection.pragma_update(None, "synchronous", "FULL")?;
+    let transaction =
+        rusqlite::Transaction::new_unchecked(connection, rusqlite::TransactionBehavior::Immediate)?;
+    let now = i64::try_from(wall_clock()).unwrap_or(i64::MAX >> 1);
+    transaction.execute(
+        "UPDATE meta SET number = max(number, ?1) + ?2",
+        [now, BOOT_STEP],
+    )?;
+    transaction.execute(
+        "INSERT OR IGNORE INTO boot SELECT ?1, number FROM meta",
+        [&boot],
+    )?;
+    transaction.execute(
+        "DELETE FROM boot WHERE id NOT IN (SELECT id FROM boot ORDER BY number DESC LIMIT ?1)",
+        [BOOTS],
+    )?;
+    transaction.commit()?;
+    Ok(())
+}

@@ -1,0 +1,337 @@
+//! How sessions know of each other: a file that is locked as long as one lives, and sockets.
+//!
+//! Beside the database is a directory. A session has there
+//!
+//! - `ID.lock`, which it has locked since before its row was there. The kernel gives that lock up when the last process
+//!   ends that has the descriptor, so a session is dead if, and only if, others can lock its file. They try that with a
+//!   *shared* lock, so that they don't take each other for the session. Numbers of processes, start times and boots decide
+//!   nothing: containers have their own. A file that was removed says nothing of its session;
+//! - `ID.sock`, to which others connect that want to hear of its end: the kernel hangs up then;
+//! - `ID.1`, `ID.2`, … for its waiters to sleep at: the bells. A ring is an empty datagram that never blocks and may get lost
+//!   without harm, since a waiter looks into the database whatever wakes it.
+//!
+//! Numbers of sessions are random and never come back, so that death is final.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsRawFd, OwnedFd};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::net::{UnixDatagram, UnixListener};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
+
+use super::super::{Bell, Watch};
+use super::fork::{Uninherited, generation};
+
+/// The longest path of a socket that every system takes.
+const LONGEST_PATH: usize = 100;
+/// How often somebody who has hung up is looked at until the kernel has given its lock up as well.
+const LAST_BREATHS: u32 = 40;
+
+/// Where sessions have their files.
+pub(super) struct Directory {
+    path: PathBuf,
+    /// For paths that would be too long otherwise.
+    open: File,
+    file_mode: u32,
+}
+
+impl Directory {
+    /// It is made if it isn't there.
+    pub(super) fn open(path: PathBuf, is_for_group: bool) -> io::Result<Self> {
+        let (mode, file_mode) = if is_for_group {
+            (0o770, 0o660)
+        } else {
+            (0o700, 0o600)
+        };
+        match DirBuilder::new().mode(mode).create(&path) {
+            Ok(()) if is_for_group => {
+                use std::os::unix::fs::PermissionsExt;
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
+            }
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
+            _ => {}
+        }
+        let open = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_DIRECTORY)
+            .open(&path)?;
+        Ok(Self {
+            path,
+            open,
+            file_mode,
+        })
+    }
+
+    fn file(&self, session: u64, what: &str) -> PathBuf {
+        self.path.join(format!("{session:016x}.{what}"))
+    }
+
+    /// The same, short enough for a socket.
+    fn socket(&self, session: u64, what: &str) -> PathBuf {
+        let path = self.file(session, what);
+        if path.as_os_str().len() <= LONGEST_PATH {
+            return path;
+        }
+        let directory = format!("/proc/self/fd/{}", self.open.as_raw_fd());
+        Path::new(&directory).join(format!("{session:016x}.{what}"))
+    }
+
+    /// The sessions that have files here, alive or not.
+    pub(super) fn sessions(&self) -> io::Result<BTreeSet<u64>> {
+        let mut sessions = BTreeSet::new();
+        for entry in fs::read_dir(&self.path)? {
+            let name = entry?.file_name();
+            let id = name.to_str().and_then(|name| name.split('.').next());
+            sessions.extend(id.and_then(|id| u64::from_str_radix(id, 16).ok()));
+        }
+        Ok(sessions)
+    }
+
+    /// Whether it is certain that the session has ended.
+    pub(super) fn is_dead(&self, session: u64) -> bool {
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(self.file(session, "lock"));
+        file.is_ok_and(|file| file.try_lock_shared().is_ok())
+    }
+
+    /// Removes the files of a session that has ended. Whoever is in the way of that removes the rest another time.
+    pub(super) fn remove(&self, session: u64) {
+        let prefix = format!("{session:016x}.");
+        let Ok(entries) = fs::read_dir(&self.path) else {
+            return;
+        };
+        // The lock last: while that is there the others are found.
+        let mut lock = None;
+        for entry in entries.flatten() {
+            match entry.file_name().to_str() {
+                Some(name) if name == format!("{prefix}lock") => lock = Some(entry.path()),
+                Some(name) if name.starts_with(&prefix) => drop(fs::remove_file(entry.path())),
+                _ => {}
+            }
+        }
+        lock.map(fs::remove_file);
+    }
+}
+
+/// What shows others that this session is there, and what it sees of them.
+pub(super) struct Presence {
+    pub(super) session: u64,
+    directory: Arc<Directory>,
+    generation: u64,
+    lock: Uninherited<File>,
+    listener: Uninherited<UnixListener>,
+    /// Rings others.
+    ringer: UnixDatagram,
+    bells: Mutex<Bells>,
+    /// Those whose end is told to this one.
+    watched: Mutex<HashMap<u64, Arc<OwnedFd>>>,
+    /// Those to whom the end of this one is told. They are kept open for that.
+    watchers: Mutex<Vec<Uninherited<OwnedFd>>>,
+}
+
+#[derive(Default)]
+struct Bells {
+    sockets: HashMap<u32, Arc<UnixDatagram>>,
+    free: Vec<u32>,
+}
+
+impl Presence {
+    /// Of a new session. Nobody may clear away dead ones meanwhile.
+    pub(super) fn new(directory: Arc<Directory>, session: u64) -> io::Result<Self> {
+        let lock = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create_new(true)
+            .mode(directory.file_mode)
+            .custom_flags(libc::O_NOFOLLOW)
+            .open(directory.file(session, "lock"))?;
+        lock.try_lock().map_err(|error| match error {
+            TryLockError::Error(error) => error,
+            TryLockError::WouldBlock => ErrorKind::WouldBlock.into(),
+        })?;
+        let listener = UnixListener::bind(directory.socket(session, "sock"))?;
+        listener.set_nonblocking(true)?;
+        let ringer = UnixDatagram::unbound()?;
+        ringer.set_nonblocking(true)?;
+        Ok(Self {
+            session,
+            directory,
+            generation: generation(),
+            lock: Uninherited::new(lock),
+            listener: Uninherited::new(listener),
+            ringer,
+            bells: Mutex::default(),
+            watched: Mutex::default(),
+            watchers: Mutex::default(),
+        })
+    }
+
+    /// Descriptors that keep the session alive, for a program that is to be started.
+    pub(super) fn inheritable(&self) -> io::Result<Vec<OwnedFd>> {
+        Ok(vec![
+            rustix::io::dup(&self.lock)?,
+            rustix::io::dup(&self.listener)?,
+        ])
+    }
+
+    /// Whether others still see it: its file is where it was.
+    pub(super) fn is_seen(&self) -> bool {
+        let there = fs::symlink_metadata(self.directory.file(self.session, "lock"));
+        let own = self.lock.get().metadata();
+        match (there, own) {
+            (Ok(there), Ok(own)) => (there.dev(), there.ino()) == (own.dev(), own.ino()),
+            _ => false,
+        }
+    }
+
+    pub(super) fn take_bell(&self) -> io::Result<Bell> {
+        let mut bells = self.bells.lock();
+        let number = match bells.free.pop() {
+            Some(number) => number,
+            None => {
+                let number = bells.sockets.len() as u32 + 1;
+                let path = self.directory.socket(self.session, &number.to_string());
+                let socket = UnixDatagram::bind(path)?;
+                socket.set_nonblocking(true)?;
+                bells.sockets.insert(number, Arc::new(socket));
+                number
+            }
+        };
+        Ok(Bell {
+            session: self.session,
+            number,
+        })
+    }
+
+    pub(super) fn put_bell(&self, bell: Bell) {
+        self.bells.lock().free.push(bell.number);
+    }
+
+    /// Wakes all who wait here.
+    pub(super) fn ring_all(&self) {
+        let numbers: Vec<_> = self.bells.lock().sockets.keys().copied().collect();
+        self.ring(numbers.into_iter().map(|number| Bell {
+            session: self.session,
+            number,
+        }));
+    }
+
+    /// Wakes waiters. Those that can't be reached look by themselves.
+    pub(super) fn ring(&self, bells: impl IntoIterator<Item = Bell>) {
+        for Bell { session, number } in bells {
+            let path = self.directory.socket(session, &number.to_string());
+            let _ = self.ringer.send_to(&[], path);
+        }
+    }
+
+    /// Looks after sessions from now on.
+    pub(super) fn watch(&self, sessions: &[u64]) -> Watch {
+        let mut watch = Watch::default();
+        for &session in sessions {
+            if self.watched.lock().contains_key(&session) {
+                continue;
+            }
+            match self.connect(session) {
+                Ok(stream) => {
+                    self.watched.lock().insert(session, Arc::new(stream));
+                    watch.is_new = true;
+                }
+                Err(Errno::CONNREFUSED | Errno::NOENT) if self.is_dying(session) => {
+                    watch.dead.push(session);
+                }
+                // It can't be watched; who waits looks by himself.
+                Err(_) => {}
+            }
+        }
+        watch
+    }
+
+    fn connect(&self, session: u64) -> rustix::io::Result<OwnedFd> {
+        let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
+        let stream = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
+        let address = SocketAddrUnix::new(self.directory.socket(session, "sock"))?;
+        connect(&stream, &address)?;
+        Ok(stream)
+    }
+
+    /// Whether a session is dead that has hung up. When a process ends its sockets may go a moment before its locks.
+    fn is_dying(&self, session: u64) -> bool {
+        (0..LAST_BREATHS).any(|breath| {
+            if breath > 0 {
+                std::thread::sleep(Duration::from_micros(250));
+            }
+            self.directory.is_dead(session)
+        })
+    }
+
+    /// Sleeps until the bell is rung or one of the sessions ends, for so long at most.
+    pub(super) fn sleep(&self, bell: Bell, sessions: &[u64], time: Duration) {
+        self.receive_watchers();
+        let Some(socket) = self.bells.lock().sockets.get(&bell.number).cloned() else {
+            return;
+        };
+        let watched: Vec<_> = {
+            let watched = self.watched.lock();
+            let stream = |session| {
+                watched
+                    .get(session)
+                    .map(|stream| (*session, Arc::clone(stream)))
+            };
+            sessions.iter().filter_map(stream).collect()
+        };
+        let mut fds = vec![PollFd::new(&socket, PollFlags::IN)];
+        fds.extend(
+            watched
+                .iter()
+                .map(|(_, stream)| PollFd::new(stream, PollFlags::IN)),
+        );
+        let timeout = Timespec::try_from(time).ok();
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return;
+        }
+        for (fd, (session, _)) in fds[1..].iter().zip(&watched) {
+            if !fd.revents().is_empty() {
+                self.watched.lock().remove(session);
+            }
+        }
+        while socket.recv(&mut [0]).is_ok() {}
+    }
+
+    /// Lets those in who have connected, and those go who have left.
+    pub(super) fn receive_watchers(&self) {
+        let mut watchers = self.watchers.lock();
+        let mut fds: Vec<_> = watchers
+            .iter()
+            .map(|one| PollFd::new(one, PollFlags::IN))
+            .collect();
+        if !fds.is_empty()
+            && poll(&mut fds, Some(&Timespec::default())).is_ok_and(|count| count > 0)
+        {
+            let has_left: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
+            let mut has_left = has_left.into_iter();
+            watchers.retain(|_| !has_left.next().unwrap_or(false));
+        }
+        while let Ok((stream, _)) = self.listener.get().accept() {
+            watchers.push(Uninherited::new(stream.into()));
+        }
+    }
+}
+
+impl Drop for Presence {
+    fn drop(&mut self) {
+        // A forked child has a copy of this, but not the session.
+        if self.generation == generation() {
+            self.directory.remove(self.session);
+        }
+    }
+}

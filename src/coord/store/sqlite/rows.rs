@@ -1,0 +1,360 @@
+//! The rows of a key, to and from the tables.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rusqlite::{Connection, Row, params};
+
+use super::super::line::{Line, Moment};
+use super::super::{Ask, Bell, Holder, SessionRow, Waiter, Want};
+use super::clock;
+use crate::coord::error::Fault;
+use crate::coord::lease::Lease;
+use crate::coord::owner::Owner;
+use crate::coord::time::{Time, wall_clock};
+
+/// What a transaction knows of the moment.
+pub(super) struct SqliteMoment {
+    now: Time,
+    /// The last number that was given out.
+    number: i64,
+    has_changed: bool,
+    /// Sessions with the same clock as this one.
+    neighbours: HashSet<u64>,
+}
+
+impl SqliteMoment {
+    pub(super) fn of(number: i64, session: u64) -> Self {
+        let neighbours = HashSet::from([session]);
+        Self {
+            now: clock::now(),
+            number,
+            has_changed: false,
+            neighbours,
+        }
+    }
+
+    pub(super) fn load(connection: &Connection, session: u64) -> Result<Self, Fault> {
+        let mut select = connection.prepare_cached("SELECT number FROM meta WHERE id = 1")?;
+        Ok(Self::of(select.query_row([], |row| row.get(0))?, session))
+    }
+
+    pub(super) fn store(&self, connection: &Connection) -> Result<(), Fault> {
+        if self.has_changed {
+            let mut update =
+                connection.prepare_cached("UPDATE meta SET number = ?1 WHERE id = 1")?;
+            update.execute([self.number])?;
+        }
+        Ok(())
+    }
+}
+
+impl Moment for SqliteMoment {
+    fn now(&self) -> Time {
+        self.now
+    }
+
+    fn next_number(&mut self) -> u64 {
+        let wall_clock = i64::try_from(wall_clock()).unwrap_or(0);
+        self.number = (self.number + 1).max(wall_clock);
+        self.has_changed = true;
+        self.number.cast_unsigned()
+    }
+
+    fn expiry(&self, session: u64, lease: Lease) -> Option<Time> {
+        let time = lease.time()?;
+        self.neighbours
+            .contains(&session)
+            .then(|| self.now.after(time))
+    }
+}
+
+/// A holder, and whether its session's clock is that of this one.
+pub(super) struct Loaded<T> {
+    pub(super) row: T,
+    pub(super) same_clock: bool,
+}
+
+const HOLDERS: &str = "
+    SELECT h.key, h.owner, h.mode, h.permits, h.lease, h.renews, h.tag, h.session,
+        s.clock IS ?1, h.since, h.token, h.ticket, h.slot, h.expires, h.renewals
+    FROM holder h LEFT JOIN session s ON s.id = h.session";
+const WAITERS: &str = "
+    SELECT w.key, w.owner, w.mode, w.permits, w.lease, w.renews, w.tag, w.session,
+        s.clock IS ?1, w.since, w.ticket, w.bell, w.strict, w.endless, w.due
+    FROM waiter w LEFT JOIN session s ON s.id = w.session";
+
+pub(super) fn holders(
+    connection: &Connection,
+    clock: &str,
+    key: Option<&str>,
+) -> Result<Vec<Loaded<Holder>>, Fault> {
+    query(connection, HOLDERS, "h.key", "h.token", clock, key, |row| {
+        Ok(Holder {
+            token: row.get(10)?,
+            ticket: row.get(11)?,
+            session: row.get(7)?,
+            ask: ask(row, false, true)?,
+            slot: row.get(12)?,
+            expires: row.get::<_, Option<i64>>(13)?.map(Time),
+            renewals: row.get(14)?,
+            since: row.get(9)?,
+        })
+    })
+}
+
+pub(super) fn waiters(
+    connection: &Connection,
+    clock: &str,
+    key: Option<&str>,
+) -> Result<Vec<Loaded<Waiter>>, Fault> {
+    query(
+        connection,
+        WAITERS,
+        "w.key",
+        "w.ticket",
+        clock,
+        key,
+        |row| {
+            let session = row.get(7)?;
+            Ok(Waiter {
+                ticket: row.get(10)?,
+                session,
+                bell: Bell {
+                    session,
+                    number: row.get(11)?,
+                },
+                ask: ask(row, row.get(12)?, row.get(13)?)?,
+                due: row.get::<_, Option<i64>>(14)?.map(Time),
+                since: row.get(9)?,
+            })
+        },
+    )
+}
+
+fn query<T>(
+    connection: &Connection,
+    select: &str,
+    key_column: &str,
+    order: &str,
+    clock: &str,
+    key: Option<&str>,
+    read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
+) -> Result<Vec<Loaded<T>>, Fault> {
+    let read = |row: &Row<'_>| {
+        Ok(Loaded {
+            row: read(row)?,
+            same_clock: row.get(8)?,
+        })
+    };
+    let rows: rusqlite::Result<Vec<_>> = match key {
+        Some(key) => {
+            let sql = format!("{select} WHERE {key_column} = ?2 ORDER BY {order}");
+            connection
+                .prepare_cached(&sql)?
+                .query_map([clock, key], read)?
+                .collect()
+        }
+        None => {
+            let sql = format!("{select} ORDER BY {key_column}, {order}");
+            connection
+                .prepare_cached(&sql)?
+                .query_map([clock], read)?
+                .collect()
+        }
+    };
+    Ok(rows?)
+}
+
+fn ask(row: &Row<'_>, is_strict: bool, is_endless: bool) -> rusqlite::Result<Ask> {
+    let limit = row.get::<_, Option<u32>>(3)?;
+    let lease = row
+        .get::<_, Option<i64>>(4)?
+        .map(|lease| Duration::from_nanos(lease.cast_unsigned()));
+    let owner = row.get::<_, Option<Vec<u8>>>(1)?;
+    Ok(Ask {
+        key: row.get::<_, String>(0)?.into(),
+        want: match (row.get(2)?, limit) {
+            (0, _) => Want::Exclusive,
+            (1, _) => Want::Shared,
+            (_, limit) => Want::Permit {
+                limit: limit.unwrap_or(1),
+            },
+        },
+        lease: match (lease, row.get(5)?) {
+            (None, _) => Lease::Session,
+            (Some(time), true) => Lease::Renewed(time),
+            (Some(time), false) => Lease::Fixed(time),
+        },
+        owner: owner
+            .and_then(|owner| owner.try_into().ok())
+            .map(|owner| Owner(u128::from_be_bytes(owner))),
+        tag: row.get::<_, Option<String>>(6)?.map(Arc::from),
+        is_strict,
+        is_endless,
+    })
+}
+
+pub(super) fn sessions(connection: &Connection, clock: &str) -> Result<Vec<SessionRow>, Fault> {
+    let mut select = connection
+        .prepare_cached("SELECT id, host, process, label, command, clock IS ?1 FROM session")?;
+    let rows: rusqlite::Result<_> = select
+        .query_map([clock], |row| {
+            Ok(SessionRow {
+                id: row.get(0)?,
+                host: row.get(1)?,
+                process: row.get(2)?,
+                label: row.get(3)?,
+                command: row.get(4)?,
+                same_clock: row.get(5)?,
+            })
+        })?
+        .collect();
+    Ok(rows?)
+}
+
+/// The line of a key.
+pub(super) fn load(
+    connection: &Connection,
+    clock: &str,
+    key: &str,
+    moment: &mut SqliteMoment,
+    observe: impl Fn(Loaded<Holder>, Time) -> Holder,
+) -> Result<Line, Fault> {
+    let waiters = waiters(connection, clock, Some(key))?;
+    let neighbours = waiters.iter().filter(|waiter| waiter.same_clock);
+    moment
+        .neighbours
+        .extend(neighbours.map(|waiter| waiter.row.session));
+    let holders = holders(connection, clock, Some(key))?;
+    Ok(Line {
+        holders: holders
+            .into_iter()
+            .map(|holder| observe(holder, moment.now))
+            .collect(),
+        waiters: waiters.into_iter().map(|waiter| waiter.row).collect(),
+        to_ring: Vec::new(),
+    })
+}
+
+/// Writes what is different.
+pub(super) fn store(connection: &Connection, before: &Line, after: &Line) -> Result<(), Fault> {
+    for holder in &before.holders {
+        if !after
+            .holders
+            .iter()
+            .any(|stays| stays.token == holder.token)
+        {
+            let mut delete =
+                connection.prepare_cached("DELETE FROM holder WHERE key = ?1 AND token = ?2")?;
+            delete.execute(params![&*holder.ask.key, holder.token])?;
+        }
+    }
+    for waiter in &before.waiters {
+        if !after
+            .waiters
+            .iter()
+            .any(|stays| stays.ticket == waiter.ticket)
+        {
+            let mut delete =
+                connection.prepare_cached("DELETE FROM waiter WHERE key = ?1 AND ticket = ?2")?;
+            delete.execute(params![&*waiter.ask.key, waiter.ticket])?;
+        }
+    }
+    for holder in &after.holders {
+        if !before.holders.iter().any(|was| was.token == holder.token) {
+            insert_holder(connection, holder)?;
+        }
+    }
+    for waiter in &after.waiters {
+        match before
+            .waiters
+            .iter()
+            .find(|was| was.ticket == waiter.ticket)
+        {
+            None => insert_waiter(connection, waiter)?,
+            Some(was) if was.due != waiter.due => {
+                let mut update = connection
+                    .prepare_cached("UPDATE waiter SET due = ?3 WHERE key = ?1 AND ticket = ?2")?;
+                let due = waiter.due.map(|due| due.0);
+                update.execute(params![&*waiter.ask.key, waiter.ticket, due])?;
+            }
+            Some(_) => {}
+        }
+    }
+    Ok(())
+}
+
+pub(super) fn insert_holder(connection: &Connection, holder: &Holder) -> Result<(), Fault> {
+    let Holder { ask, .. } = holder;
+    let (mode, permits) = mode(ask.want);
+    connection
+        .prepare_cached(
+            "INSERT INTO holder VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )?
+        .execute(params![
+            &*ask.key,
+            holder.token,
+            holder.ticket,
+            holder.session,
+            owner(ask),
+            mode,
+            permits,
+            holder.slot,
+            lease(ask.lease),
+            matches!(ask.lease, Lease::Renewed(_)),
+            ask.tag.as_deref(),
+            holder.expires.map(|expires| expires.0),
+            holder.renewals,
+            holder.since,
+        ])?;
+    Ok(())
+}
+
+fn insert_waiter(connection: &Connection, waiter: &Waiter) -> Result<(), Fault> {
+    let Waiter { ask, .. } = waiter;
+    let (mode, permits) = mode(ask.want);
+    connection
+        .prepare_cached(
+            "INSERT INTO waiter VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14)",
+        )?
+        .execute(params![
+            &*ask.key,
+            waiter.ticket,
+            waiter.session,
+            waiter.bell.number,
+            owner(ask),
+            mode,
+            permits,
+            lease(ask.lease),
+            matches!(ask.lease, Lease::Renewed(_)),
+            ask.tag.as_deref(),
+            ask.is_strict,
+            ask.is_endless,
+            waiter.due.map(|due| due.0),
+            waiter.since,
+        ])?;
+    Ok(())
+}
+
+fn mode(want: Want) -> (u8, Option<u32>) {
+    match want {
+        Want::Exclusive => (0, None),
+        Want::Shared => (1, None),
+        Want::Permit { limit } => (2, Some(limit)),
+    }
+}
+
+fn owner(ask: &Ask) -> Option<[u8; 16]> {
+    ask.owner.map(|owner| owner.0.to_be_bytes())
+}
+
+/// In nanoseconds; centuries are as good as no end.
+pub(super) fn lease(lease: Lease) -> Option<i64> {
+    lease.time().map(nanoseconds)
+}
+
+pub(super) fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
