@@ -4,6 +4,7 @@ use std::env;
 use std::ffi::{OsStr, OsString};
 use std::fmt;
 use std::io::{self, IsTerminal};
+use std::mem;
 use std::time::Instant;
 
 use hapax::coord::{CoordError, Lease, Owner};
@@ -27,6 +28,9 @@ pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
     let url = Url::of(&args.store)?;
     let owner = owner()?;
     let argv = args.argv();
+    if argv.is_empty() {
+        return Err(Failure::usage("no command"));
+    }
     let failure = |error: CoordError| Failure::of(&error, args.conflict_exit_code);
     let no_signals = |error| Failure::new(STORE, format_args!("can't catch signals: {error}"));
 
@@ -61,7 +65,6 @@ pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
         store.inheritable().map_err(failure)?
     };
     if let Some(signal) = signals.ending() {
-        give_back(grant);
         return Ok(Exit::Signal(signal));
     }
     let (token, owner) = (token.to_string(), owner.to_string());
@@ -73,13 +76,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
     ];
     let child = Child::spawn(&argv, &variables, !shares_terminal);
     drop(inherited);
-    let child = match child {
-        Ok(child) => child,
-        Err(error) => {
-            give_back(grant);
-            return Err(cant_execute(&argv, error));
-        }
-    };
+    let child = child.map_err(|error| cant_execute(&argv, error))?;
 
     let watch = Watch {
         child: &child,
@@ -91,10 +88,24 @@ pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
     };
     let was_lost = watch.run();
     let ended = child.reap();
-    // Nobody holds it any more whose release could fail, but it may have been lost since the last look.
-    let is_held = give_back(grant);
-    if was_lost || !is_held {
+    if was_lost {
+        if grant.is_valid() {
+            // What can't be renewed can't be given back either, and others see that hapax has ended.
+            mem::forget((grant, store));
+        }
         return Ok(Exit::Status(LOST));
+    }
+    match grant.release() {
+        Ok(()) => {}
+        // Nobody had noticed, but it was lost before the command ended.
+        Err(error @ (CoordError::Lost { .. } | CoordError::StoreReplaced { .. })) => {
+            return Err(Failure::new(LOST, error));
+        }
+        Err(error) => {
+            say(format_args!("warning: {error}"));
+            // To close the store would be to wait for it once more, and others see that hapax has ended.
+            mem::forget(store);
+        }
     }
     Ok(ended)
 }
@@ -143,22 +154,6 @@ fn acquire(store: &Store, args: &LockArgs, owner: Owner) -> Result<Grant, CoordE
         None => lock.lock(),
     };
     guard.map(Grant::Lock)
-}
-
-/// False if it was lost before.
-fn give_back(grant: Grant) -> bool {
-    match grant.release() {
-        Ok(()) => true,
-        Err(error @ (CoordError::Lost { .. } | CoordError::StoreReplaced { .. })) => {
-            say(error);
-            false
-        }
-        Err(error) => {
-            // Others get it when hapax has ended, which is right now.
-            say(format_args!("warning: {error}"));
-            true
-        }
-    }
 }
 
 fn cant_execute(argv: &[OsString], error: Errno) -> Failure {

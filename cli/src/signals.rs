@@ -94,9 +94,10 @@ impl Signals {
 
     /// If a signal has ended the wait this doesn't return, but the process ends.
     pub(crate) fn check(&self) {
-        let is_leaving = matches!(*lock(&self.stage), Stage::Leaving);
-        while is_leaving {
-            thread::park();
+        if matches!(*lock(&self.stage), Stage::Leaving) {
+            loop {
+                thread::park();
+            }
         }
     }
 

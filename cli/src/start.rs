@@ -31,12 +31,11 @@ const LOOKED_AT: [i32; 11] = [
     libc::SIGCHLD,
 ];
 
-// SAFETY: both sections are for pointers to functions that the loader calls, with arguments that such a function may ignore.
+// Both sections are for pointers to functions that the loader calls, with arguments that such a function may ignore.
 #[cfg_attr(
     target_vendor = "apple",
     unsafe(link_section = "__DATA,__mod_init_func")
 )]
-// SAFETY: as above.
 #[cfg_attr(not(target_vendor = "apple"), unsafe(link_section = ".init_array"))]
 #[used]
 static LOOK: extern "C" fn() = look;
