@@ -1,0 +1,184 @@
+//! The command has ended before somebody else gets the lock, or as soon as hapax learns that it is lost.
+
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, TransactionBehavior};
+use rustix::process::Signal;
+
+use crate::common::{Place, Running, code, is_alive, send, state, until};
+
+/// Takes no notice of SIGTERM but to write it down.
+const STUBBORN: &str = "trap 'echo TERM >> got' TERM;";
+
+/// Keeps everybody from the store.
+fn block(place: &Place, then: impl FnOnce()) {
+    let mut connection = Connection::open(place.store()).unwrap();
+    connection.busy_timeout(Duration::from_secs(10)).unwrap();
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .unwrap();
+    then();
+    drop(transaction);
+}
+
+#[test]
+fn a_lease_that_cant_be_renewed_ends_the_command_before_it_ends() {
+    let place = Place::new();
+    let ttl = Duration::from_secs(3);
+    let mut hapax = Running::piped(&mut place.lock(
+        &["--ttl", "3", "-k", "1.4"],
+        &format!("{STUBBORN} echo $$ > pid; {}", crate::common::LOOP),
+    ));
+    let pid = place.number("pid");
+    let mut next = Running::start(&mut place.lock(
+        &[],
+        "if kill -0 $(cat pid) 2> /dev/null; then echo both > next; else echo alone > next; fi",
+    ));
+    place.wait_for_waiters(1);
+    block(&place, || {
+        let began = Instant::now();
+        assert_eq!(hapax.code(), Some(75));
+        // To send SIGTERM only when the lease has ended would take more than two thirds of it and the time to clean up.
+        let time = began.elapsed();
+        assert!(time < ttl + Duration::from_millis(350), "{time:?}");
+        assert_eq!(place.read("got"), "TERM\n");
+        assert!(!is_alive(pid));
+        assert!(!next.has_ended());
+    });
+    assert_eq!(next.code(), Some(0));
+    assert_eq!(place.read("next"), "alone\n");
+    let (_, said) = hapax.said();
+    assert!(said.contains("can't be renewed"), "{said}");
+}
+
+#[test]
+fn a_lease_is_renewed_as_long_as_the_command_runs() {
+    let place = Place::new();
+    let mut hapax = place.hold(&["--ttl", "1", "-k", "0.4"], STUBBORN);
+    let token = place.token();
+    thread::sleep(Duration::from_millis(2500));
+    assert_eq!(place.token(), token);
+    let remaining = place.list()[0]["holders"][0]["remaining"].as_f64().unwrap();
+    assert!(remaining <= 1.0, "{remaining}");
+    fs::write(place.path("end"), "").unwrap();
+    assert_eq!(hapax.code(), Some(0));
+    assert_eq!(place.read("got"), "");
+}
+
+#[test]
+fn who_was_stopped_for_longer_than_the_lease_ends_the_command_when_it_is_continued() {
+    let place = Place::new();
+    let mut hapax = Running::piped(&mut place.lock(
+        &["--ttl", "1", "-k", "0.4"],
+        &format!(
+            "trap 'echo TERM >> got; exit 0' TERM; echo $$ > pid; {}",
+            crate::common::LOOP
+        ),
+    ));
+    let pid = place.number("pid");
+    hapax.send(Signal::STOP);
+    // Others get it: nobody but hapax could end the command, and that is what fencing tokens are for.
+    let next = place.hold(&[], "");
+    assert!(is_alive(pid));
+    assert_eq!(place.read("got"), "");
+    hapax.send(Signal::CONT);
+    assert_eq!(hapax.code(), Some(75));
+    assert_eq!(place.read("got"), "TERM\n");
+    assert!(!is_alive(pid));
+    assert!(hapax.said().1.contains("the lock was lost"));
+    assert!(!place.is_free());
+    fs::write(place.path("end"), "").unwrap();
+    drop(next);
+}
+
+#[test]
+fn a_stopped_command_is_not_continued_before_the_lease_is_looked_at() {
+    let place = Place::new();
+    // What it does when it is continued shows in which order the signals came.
+    let script = "trap 'echo CONT >> got' CONT; trap 'echo TERM >> got; exit 0' TERM";
+    let mut hapax = place.hold(&["--ttl", "1", "-k", "0.4"], script);
+    let pid = place.number("pid");
+    hapax.send(Signal::TSTP);
+    until(|| (state(pid) == 'T' && state(hapax.pid()) == 'T').then_some(()));
+    let _next = place.hold(&[], "");
+    hapax.send(Signal::CONT);
+    assert_eq!(hapax.code(), Some(75));
+    assert!(place.read("got").contains("TERM"), "{}", place.read("got"));
+    assert!(!is_alive(pid));
+}
+
+#[test]
+fn a_lock_that_was_taken_away_ends_the_command_whatever_it_returns() {
+    let place = Place::new();
+    let mut hapax = place.hold(&[], "trap 'echo TERM >> got; exit 0' TERM");
+    let token = place.token().to_string();
+    let unlock = ["force-unlock", "k", "--token", &token];
+    assert_eq!(code(&mut place.hapax(unlock)).0, Some(0));
+    assert_eq!(hapax.code(), Some(75));
+    assert_eq!(place.read("got"), "TERM\n");
+}
+
+#[test]
+fn a_command_that_ignores_sigterm_is_killed() {
+    let place = Place::new();
+    let mut hapax = place.hold(
+        &["-k", "0.3"],
+        "trap '' TERM; sh -c 'sleep 40' & echo $! > below",
+    );
+    let (pid, below) = (place.number("pid"), place.number("below"));
+    let token = place.token().to_string();
+    let began = Instant::now();
+    code(&mut place.hapax(["force-unlock", "k", "--token", &token]));
+    assert_eq!(hapax.code(), Some(75));
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    assert!(!is_alive(pid));
+    until(|| (!is_alive(below)).then_some(()));
+}
+
+#[test]
+fn the_group_has_the_time_to_clean_up_even_if_its_leader_is_quick() {
+    let place = Place::new();
+    let quick = "sh -c 'trap \"sleep 0.3; echo clean > got; exit\" TERM; echo $$ > below; \
+                 while :; do sleep 0.05; done' & trap 'exit 0' TERM";
+    let mut hapax = place.hold(&["-k", "20"], quick);
+    let below = place.number("below");
+    let token = place.token().to_string();
+    code(&mut place.hapax(["force-unlock", "k", "--token", &token]));
+    assert_eq!(hapax.code(), Some(75));
+    // And hapax has waited for it.
+    assert_eq!(place.read("got"), "clean\n");
+    assert!(!is_alive(below));
+}
+
+#[test]
+fn a_stopped_command_is_ended_as_well() {
+    let place = Place::new();
+    let mut hapax = place.hold(&["-k", "30"], "trap 'echo TERM >> got; exit 0' TERM");
+    let pid = place.number("pid");
+    send(pid, Signal::STOP);
+    until(|| (state(pid) == 'T').then_some(()));
+    let token = place.token().to_string();
+    code(&mut place.hapax(["force-unlock", "k", "--token", &token]));
+    assert_eq!(hapax.code(), Some(75));
+    assert_eq!(place.read("got"), "TERM\n");
+}
+
+#[test]
+fn a_store_that_was_replaced_ends_the_command() {
+    let place = Place::new();
+    let mut hapax = place.hold(&["-k", "0.3"], STUBBORN);
+    fs::rename(place.store(), place.path("old.db")).unwrap();
+    fs::write(place.store(), "").unwrap();
+    assert_eq!(hapax.code(), Some(75));
+    assert_eq!(place.read("got"), "TERM\n");
+}
+
+#[test]
+fn a_loss_that_nobody_had_noticed_is_one() {
+    let place = Place::new();
+    // It ends before hapax looks again.
+    let script = r#""$HAPAX" force-unlock k --token $HAPAX_FENCING_TOKEN; exit 0"#;
+    assert_eq!(code(&mut place.lock(&[], script)).0, Some(75));
+}
