@@ -110,13 +110,14 @@ pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
     Ok(ended)
 }
 
-/// In whose name the lock is held: that of an outer `hapax lock`, or its own.
+/// In whose name the lock is held: its own, which is a child of that of an outer `hapax lock`, since that waits for this one.
 fn owner() -> Result<Owner, Failure> {
     let Some(text) = env::var_os(OWNER) else {
         return Ok(Owner::new());
     };
-    text.to_string_lossy()
-        .parse()
+    let outer = text.to_string_lossy().parse::<Owner>();
+    outer
+        .map(|outer| outer.child())
         .map_err(|error| Failure::usage(format_args!("{OWNER} isn't valid: {error}")))
 }
 
@@ -132,7 +133,7 @@ fn acquire(store: &Store, args: &LockArgs, owner: Owner) -> Result<Grant, CoordE
         let mut semaphore = store
             .semaphore(&args.key, permits)
             .lease(lease)
-            .owned_by(owner);
+            .owned_by(&owner);
         if let Some(tag) = &args.tag {
             semaphore = semaphore.tag(tag);
         }
@@ -142,7 +143,7 @@ fn acquire(store: &Store, args: &LockArgs, owner: Owner) -> Result<Grant, CoordE
         };
         return permit.map(Grant::Permit);
     }
-    let mut lock = store.lock(&args.key).lease(lease).owned_by(owner);
+    let mut lock = store.lock(&args.key).lease(lease).owned_by(&owner);
     if args.shared {
         lock = lock.shared();
     }

@@ -205,6 +205,8 @@ pub(super) struct Waiting {
     last_room: Room,
     /// The sessions that it watches.
     ahead: Vec<u64>,
+    /// When it has looked last.
+    slept_since: Time,
     /// When it looks at the latest.
     pub(super) until: Time,
 }
@@ -228,6 +230,7 @@ impl Waiting {
             check_at: None,
             last_room: Room::No,
             ahead: Vec::new(),
+            slept_since: began,
             until: began,
         };
         waiting.check_at = waiting.first_check();
@@ -247,9 +250,11 @@ impl Waiting {
         let engine = keeper.engine();
         let key = Arc::clone(&self.ask.key);
         let fault = |fault| at(fault, &key);
+        // Nobody has rung for as long as one sleeps at most: the first waiter may have been stopped.
+        let mut is_late = self.slept_since.after(SAFETY) <= engine.now();
         let mut standing = engine.look(&self.place).map_err(fault)?;
         loop {
-            let (ahead, room, look_at) = match standing {
+            let (ahead, held_by, room, look_at) = match standing {
                 Standing::Granted(holder)
                     if holder.expires.is_none_or(|ends| engine.now() < ends) =>
                 {
@@ -267,11 +272,15 @@ impl Waiting {
                 }
                 Standing::Waiting {
                     ahead,
+                    held_by,
                     room,
                     look_at,
-                } => (ahead, room, look_at),
+                } => (ahead, held_by, room, look_at),
             };
-            let watch = engine.watch(&ahead);
+            let mut watch = engine.watch(&ahead);
+            if std::mem::take(&mut is_late) && watch.dead.is_empty() {
+                watch.dead = engine.find_dead(&held_by);
+            }
             let is_free = match room {
                 Room::No => false,
                 // Where time stands still nobody can wait for others to come.
@@ -302,7 +311,7 @@ impl Waiting {
             let limits = [self.deadline, self.check_at, look_at];
             let until = limits.into_iter().flatten().min();
             self.until = until.map_or(now.after(SAFETY), |until| until.min(now.after(SAFETY)));
-            (self.last_room, self.ahead) = (room, ahead);
+            (self.last_room, self.ahead, self.slept_since) = (room, ahead, now);
             return Ok(Step::Sleep);
         }
     }
@@ -328,6 +337,10 @@ impl Waiting {
     fn look_for_deadlock(&self) -> Result<(), CoordError> {
         let engine = self.keeper.engine();
         let (key, ticket) = (&self.ask.key, self.place.ticket);
+        if self.keeper.is_late() {
+            // What was given back, or left, is still there.
+            return Ok(());
+        }
         let mut listing = engine.list().map_err(|fault| at(fault, key))?;
         if deadlock::find(&listing, ticket).is_none() {
             return Ok(());

@@ -90,6 +90,11 @@ impl Keeper {
         self.wake_by(next, state);
     }
 
+    /// Whether there is something that couldn't be given back yet.
+    pub(super) fn is_late(&self) -> bool {
+        !self.state.lock().late.is_empty()
+    }
+
     /// Everything is lost.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();

@@ -100,8 +100,8 @@ impl Lock {
     ///
     /// See [`Owner`].
     #[must_use]
-    pub fn owned_by(mut self, owner: Owner) -> Self {
-        self.ask.owner = Some(owner);
+    pub fn owned_by(mut self, owner: &Owner) -> Self {
+        self.ask.owner = Some(owner.clone());
         self
     }
 

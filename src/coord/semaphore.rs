@@ -96,14 +96,14 @@ impl Semaphore {
     /// use hapax::coord::{CoordError, MemoryStore, Owner, Semaphore};
     ///
     /// let store = MemoryStore::new();
-    /// let downloads = Semaphore::new(&store, "downloads", 1).owned_by(Owner::new());
+    /// let downloads = Semaphore::new(&store, "downloads", 1).owned_by(&Owner::new());
     /// let permit = downloads.acquire()?;
     /// assert!(matches!(downloads.acquire(), Err(CoordError::Deadlock { .. })));
     /// # Ok::<_, CoordError>(())
     /// ```
     #[must_use]
-    pub fn owned_by(mut self, owner: Owner) -> Self {
-        self.ask.owner = Some(owner);
+    pub fn owned_by(mut self, owner: &Owner) -> Self {
+        self.ask.owner = Some(owner.clone());
         self
     }
 

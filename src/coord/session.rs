@@ -143,7 +143,7 @@ fn by_key(listing: &Listing) -> Vec<Status> {
                 since: wall_time(holder.since),
                 remaining: listing.now.filter(|_| same_clock).and_then(remaining),
                 tag: holder.ask.tag.as_deref().map(str::to_owned),
-                owner: holder.ask.owner,
+                owner: holder.ask.owner.clone(),
                 process: process(session),
             });
     }
@@ -154,7 +154,7 @@ fn by_key(listing: &Listing) -> Vec<Status> {
                 mode: waiter.ask.want.mode(),
                 ticket: waiter.ticket,
                 since: wall_time(waiter.since),
-                owner: waiter.ask.owner,
+                owner: waiter.ask.owner.clone(),
                 process: process(sessions.get(&waiter.session).copied()),
             });
     }

@@ -169,6 +169,9 @@ pub(super) trait Engine: Send + Sync {
 
     fn ring(&self, bell: Bell) -> Result<(), Fault>;
 
+    /// Those of them that have ended, without looking after them.
+    fn find_dead(&self, sessions: &[u64]) -> Vec<u64>;
+
     /// Sleeps until a bell is rung, a session ends that is watched, or it is that late, or for no reason. Answers which of
     /// them are to look.
     fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Vec<bool>;

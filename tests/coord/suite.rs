@@ -105,6 +105,8 @@ macro_rules! suite {
                 loss_is_told;
             deadlock:
                 of_oneself
+                of_a_family
+                of_two_families
                 of_two
                 of_three
                 of_readers

@@ -107,6 +107,8 @@ pub(in crate::coord) enum Standing {
     Waiting {
         /// The sessions whose end may be what it waits for.
         ahead: Vec<u64>,
+        /// Others whose end the first waiter looks after, unless it was stopped.
+        held_by: Vec<u64>,
         room: Room,
         /// There may be room for it by then, if it isn't told.
         look_at: Option<Time>,
@@ -135,12 +137,16 @@ pub(in crate::coord) struct Line {
 }
 
 impl Line {
-    /// Whether somebody holds it in that name who doesn't let go by himself.
-    fn is_held_by(&self, owner: Option<Owner>) -> bool {
-        let is_own = |holder: &Holder| {
-            holder.ask.owner == owner && !matches!(holder.ask.lease, Lease::Fixed(_))
+    /// Whether somebody holds it in that name, or that of an ancestor, who doesn't let go by himself.
+    fn is_held_by(&self, owner: Option<&Owner>) -> bool {
+        let Some(owner) = owner else {
+            return false;
         };
-        owner.is_some() && self.holders.iter().any(is_own)
+        self.holders.iter().any(|holder| {
+            let held_by = holder.ask.owner.as_ref().map(Owner::number);
+            let is_own = held_by.is_some_and(|number| owner.line().contains(&number));
+            is_own && !matches!(holder.ask.lease, Lease::Fixed(_))
+        })
     }
 
     /// Takes out what doesn't count any more. True if there was something.
@@ -226,7 +232,7 @@ impl Line {
             key: Arc::clone(&ask.key),
             ticket: self.queue(ask, bell, moment),
             bell,
-            waits_for_itself: self.is_held_by(ask.owner),
+            waits_for_itself: self.is_held_by(ask.owner.as_ref()),
         }))
     }
 
@@ -294,7 +300,15 @@ impl Line {
         match self.waiters.first() {
             // It has heard when it became the first, but may sleep until it is due.
             Some(head) if may_be_passed(head.due, moment.now()) => self.to_ring.push(head.bell),
-            _ => self.settle(moment),
+            _ => {
+                self.settle(moment);
+                // Others may have come by whom it doesn't watch.
+                if let Some(head) = self.waiters.first()
+                    && !self.holders.is_empty()
+                {
+                    self.to_ring.push(head.bell);
+                }
+            }
         }
         true
     }
@@ -351,8 +365,10 @@ impl Line {
             let lasting = self.holders.iter().filter(|holder| !is_over(holder));
             let is_overdue = !may_be_passed(head.due, moment.now())
                 && self::room(lasting, head.ask.want).is_some();
+            let held_by = self.holders.iter().map(|holder| holder.session);
             return Standing::Waiting {
                 ahead,
+                held_by: held_by.filter(|holder| *holder != session).collect(),
                 room: if is_overdue { Room::Yes } else { Room::No },
                 look_at: None,
             };
@@ -365,6 +381,7 @@ impl Line {
             .collect();
         Standing::Waiting {
             ahead: ahead.into_iter().collect(),
+            held_by: Vec::new(),
             room: match room(lasting(), head.ask.want) {
                 None => Room::No,
                 Some(_) if may_be_passed(head.due, now) => {

@@ -503,12 +503,16 @@ impl Engine for MemoryEngine {
     }
 
     fn watch(&self, sessions: &[u64]) -> Watch {
-        let rows = self.shared.rows.lock();
-        let is_dead = |session: &&u64| !rows.sessions.contains_key(session);
         Watch {
             is_new: false,
-            dead: sessions.iter().filter(is_dead).copied().collect(),
+            dead: self.find_dead(sessions),
         }
+    }
+
+    fn find_dead(&self, sessions: &[u64]) -> Vec<u64> {
+        let rows = self.shared.rows.lock();
+        let is_dead = |session: &&u64| !rows.sessions.contains_key(session);
+        sessions.iter().filter(is_dead).copied().collect()
     }
 
     fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Vec<bool> {

@@ -27,7 +27,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use self::database::Database;
-use self::presence::{Directory, Presence};
+use self::presence::{Directory, Presence, Sign};
 use self::rows::{Loaded, SqliteMoment};
 use super::line::{Line, Moment, may_be_passed};
 use super::sealed::HasSession;
@@ -330,14 +330,22 @@ impl SqliteEngine {
     fn appear(&self) -> Result<Arc<Presence>, Fault> {
         self.database.while_alone(|| {
             let presence = Presence::new(Arc::clone(&self.directory), self.id)?;
-            let with_files = self.directory.sessions()?;
-            let is_dead = |id: &u64| *id != self.id && self.directory.is_dead(*id);
-            let dead: Vec<_> = with_files.into_iter().filter(is_dead).collect();
+            let mut others = self.directory.sessions()?;
+            others.extend(self.read(|connection| {
+                let sessions = rows::sessions(connection, &self.clock)?;
+                Ok(sessions.into_iter().map(|row| row.id))
+            })?);
+            others.remove(&self.id);
+            let others: Vec<_> = others.into_iter().collect();
+            let dead = self.find_dead(&others);
             let to_ring = self.write(|connection| {
-                let mut insert = connection
-                    .prepare_cached("INSERT INTO session VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+                let mut insert = connection.prepare_cached(
+                    "INSERT INTO session VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )?;
                 insert.execute(params![
                     self.id,
+                    presence.inode()?,
+                    self.database.origin(),
                     self.clock,
                     rustix::system::uname().nodename().to_string_lossy(),
                     std::process::id(),
@@ -350,6 +358,29 @@ impl SqliteEngine {
             dead.iter().for_each(|dead| self.directory.remove(*dead));
             Ok(Arc::new(presence))
         })
+    }
+
+    /// Whether it is certain that the session has ended.
+    fn is_dead(&self, session: u64) -> bool {
+        let sign = self.directory.probe(session);
+        if sign == Sign::Alive {
+            return false;
+        }
+        let row = self.read(|connection| {
+            let mut select =
+                connection.prepare_cached("SELECT inode, origin FROM session WHERE id = ?1")?;
+            let row = select.query_row([session], |row| {
+                Ok((row.get::<_, u64>(0)?, row.get::<_, String>(1)?))
+            });
+            Ok(row.optional()?)
+        });
+        match (row, sign) {
+            (Ok(Some((inode, _))), Sign::Unlocked { inode: found }) => inode == found,
+            (Ok(Some((_, origin))), Sign::Missing) => origin != self.database.origin(),
+            // Nothing is left of it but files.
+            (Ok(None), _) => true,
+            _ => false,
+        }
     }
 
     /// Takes out all that belongs to these sessions.
@@ -751,9 +782,16 @@ impl Engine for SqliteEngine {
         }
     }
 
+    fn find_dead(&self, sessions: &[u64]) -> Vec<u64> {
+        let is_dead = |session: &&u64| self.is_dead(**session);
+        sessions.iter().filter(is_dead).copied().collect()
+    }
+
     fn watch(&self, sessions: &[u64]) -> Watch {
-        self.presence()
-            .map_or_else(|_| Watch::default(), |presence| presence.watch(sessions))
+        self.presence().map_or_else(
+            |_| Watch::default(),
+            |presence| presence.watch(sessions, |session| self.is_dead(session)),
+        )
     }
 
     fn take_bell(&self) -> Result<Bell, Fault> {

@@ -2,7 +2,7 @@
 
 use super::*;
 
-fn lock(store: &MemoryStore, key: &str, owner: Owner) -> Lock {
+fn lock(store: &MemoryStore, key: &str, owner: &Owner) -> Lock {
     Lock::new(store, key).owned_by(owner)
 }
 
@@ -15,14 +15,14 @@ fn exactly_one_is_told() {
         let owners: Vec<_> = (0..count).map(|_| Owner::new()).collect();
         let sessions: Vec<_> = owners.iter().map(|_| store.new_session()).collect();
         let guards: Vec<_> = (0..count)
-            .map(|at| lock(&sessions[at], &key(at), owners[at]).lock().unwrap())
+            .map(|at| lock(&sessions[at], &key(at), &owners[at]).lock().unwrap())
             .collect();
         let tasks: Vec<_> = guards
             .into_iter()
             .enumerate()
             .map(|(at, guard)| {
                 // They begin in any order.
-                let lock = lock(&sessions[at], &key(at + 1), owners[at]);
+                let lock = lock(&sessions[at], &key(at + 1), &owners[at]);
                 task(move || {
                     let answer = lock.lock().map(drop);
                     drop(guard);
@@ -47,7 +47,7 @@ fn no_false_alarm() {
     let same: Change = |lock| lock;
     let fixed: Change = |lock| lock.lease(Lease::Fixed(1_000 * SECOND));
     let limited: fn(&Lock) -> _ = |lock| lock.try_lock_for(1_000 * SECOND);
-    let [one, other] = [(); 2].map(|()| Owner::new());
+    let [one, other] = &[(); 2].map(|()| Owner::new());
     let cases = [
         (Some(one), Some(other), same, limited),
         (Some(one), None, same, Lock::lock),
@@ -83,7 +83,7 @@ fn no_false_alarm() {
 #[test]
 fn a_lasso_is_no_circle() {
     let store = MemoryStore::with_virtual_clock();
-    let [first, second, outside] = [(); 3].map(|()| Owner::new());
+    let [first, second, outside] = &[(); 3].map(|()| Owner::new());
     let held = lock(&store, "a", first).lock().unwrap();
     let other = lock(&store, "b", second).lock().unwrap();
     let one = queued(&store, lock(&store, "b", first));
@@ -105,7 +105,7 @@ fn a_lasso_is_no_circle() {
 #[test]
 fn through_a_queue() {
     let store = MemoryStore::with_virtual_clock();
-    let [first, second, third] = [(); 3].map(|()| Owner::new());
+    let [first, second, third] = &[(); 3].map(|()| Owner::new());
     let free = lock(&store, "a", first).shared().lock().unwrap();
     let held = lock(&store, "b", third).lock().unwrap();
     // A writer waits for readers, and the third reads behind it what it could read otherwise.
@@ -124,7 +124,7 @@ fn through_a_queue() {
 #[test]
 fn closed_by_a_grant() {
     let store = MemoryStore::with_virtual_clock();
-    let [first, second] = [(); 2].map(|()| Owner::new());
+    let [first, second] = &[(); 2].map(|()| Owner::new());
     let a = lock(&store, "a", first).lock().unwrap();
     let b = Lock::new(&store, "b").lock().unwrap();
     let other = lock(&store.new_session(), "b", second);
@@ -149,7 +149,7 @@ fn closed_by_a_grant() {
 #[test]
 fn the_dead_wait_for_nobody() {
     let store = MemoryStore::with_virtual_clock();
-    let [parent, other] = [(); 2].map(|()| Owner::new());
+    let [parent, other] = &[(); 2].map(|()| Owner::new());
     let a = lock(&store, "a", other).lock().unwrap();
     let b = lock(&store.new_session(), "b", parent).lock().unwrap();
     let child = store.new_session();
@@ -169,13 +169,14 @@ fn the_dead_wait_for_nobody() {
 fn semaphores_in_a_circle() {
     let store = MemoryStore::with_virtual_clock();
     let owners = [(); 3].map(|()| Owner::new());
-    let semaphore = |key, owner| Semaphore::new(&store.new_session(), key, 3).owned_by(owner);
-    let held = owners.map(|owner| {
+    let semaphore =
+        |key, owner: &Owner| Semaphore::new(&store.new_session(), key, 3).owned_by(owner);
+    let held = owners.each_ref().map(|owner| {
         let [a, b] = ["a", "b"].map(|key| semaphore(key, owner).acquire().unwrap());
         (a, b)
     });
     let mut tasks = Vec::new();
-    for (at, owner) in owners.into_iter().enumerate() {
+    for (at, owner) in owners.iter().enumerate() {
         let key = ["a", "b"][at % 2];
         let semaphore = semaphore(key, owner);
         let before = waiters(&store, key).len();

@@ -149,8 +149,7 @@ fn permits_end_one_by_one() {
     }
 }
 
-/// Its turn came, and was over before its thread ran. It sees that, or if the grant isn't there any more, waits for
-/// the next one.
+/// Its turn came, and was over before its thread ran, or right after. It comes once more, or has a guard that is lost.
 #[test]
 fn an_end_before_the_waiter_wakes() {
     let store = MemoryStore::with_virtual_clock();
@@ -162,7 +161,11 @@ fn an_end_before_the_waiter_wakes() {
         let waiter = queued(&store, lock);
         drop(guard);
         store.advance(SECOND);
-        let newcomer = Lock::new(&store, "a").try_lock().unwrap();
+        let Ok(newcomer) = Lock::new(&store, "a").try_lock() else {
+            // It has come once more before.
+            assert!(waiter.answer().unwrap().is_valid());
+            continue;
+        };
         until(|| !waiter.is_running() || waiters(&store, "a").len() == 1);
         assert!(newcomer.is_valid());
         if waiters(&store, "a").len() == 1 {

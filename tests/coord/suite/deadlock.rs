@@ -12,12 +12,12 @@ fn owners<const N: usize>() -> [Owner; N] {
 fn circle_of<W: World, const N: usize>() {
     let world = W::new();
     let owners = owners::<N>();
-    let sessions = owners.map(|_| world.session());
+    let sessions = [(); N].map(|()| world.session());
     let key = |at: usize| format!("{}", at % N);
     let guards: Vec<_> = (0..N)
         .map(|at| {
             Lock::new(&sessions[at], &key(at))
-                .owned_by(owners[at])
+                .owned_by(&owners[at])
                 .lock()
                 .unwrap()
         })
@@ -26,7 +26,7 @@ fn circle_of<W: World, const N: usize>() {
         .into_iter()
         .enumerate()
         .map(|(at, guard)| {
-            let lock = Lock::new(&sessions[at], &key(at + 1)).owned_by(owners[at]);
+            let lock = Lock::new(&sessions[at], &key(at + 1)).owned_by(&owners[at]);
             let waiter = task(move || {
                 let answer = lock.lock();
                 drop(guard);
@@ -45,11 +45,11 @@ fn circle_of<W: World, const N: usize>() {
     let steps: Vec<_> = circle
         .steps()
         .iter()
-        .map(|step| (step.owner, step.key.clone()))
+        .map(|step| (step.owner.clone(), step.key.clone()))
         .collect();
     let expected: Vec<_> = (0..N)
         .map(|at| (at + N - 1) % N)
-        .map(|at| (owners[at], key(at + 1)))
+        .map(|at| (owners[at].clone(), key(at + 1)))
         .collect();
     assert_eq!(steps, expected);
     // The others get what they wait for, from the one before the victim back to the first.
@@ -61,7 +61,7 @@ fn circle_of<W: World, const N: usize>() {
 
 pub(super) fn of_oneself<W: World>() {
     let (_world, one, other) = two::<W>();
-    let [me] = owners();
+    let [me] = &owners();
     let _guard = Lock::new(&one, "a").owned_by(me).lock().unwrap();
     for store in [&one, &other] {
         let Err(CoordError::Deadlock { circle, .. }) = Lock::new(store, "a").owned_by(me).lock()
@@ -71,7 +71,7 @@ pub(super) fn of_oneself<W: World>() {
         let [CircleStep { owner, key, .. }] = circle.steps() else {
             panic!("{circle}")
         };
-        assert_eq!((*owner, key.as_str()), (me, "a"));
+        assert_eq!((owner, key.as_str()), (me, "a"));
     }
     assert!(waiters(&one, "a").is_empty());
     assert!(is_timed_out(&Lock::new(&one, "a").owned_by(me).try_lock()));
@@ -88,7 +88,7 @@ pub(super) fn of_three<W: World>() {
 /// Each of them reads what the other one wants to write.
 pub(super) fn of_readers<W: World>() {
     let (_world, one, other) = two::<W>();
-    let [first, second] = owners();
+    let [first, second] = &owners();
     let lock = |store: &W::Session, key, owner| Lock::new(store, key).owned_by(owner);
     let my_guard = lock(&one, "a", first).shared().lock().unwrap();
     let their_guard = lock(&other, "b", second).shared().lock().unwrap();
@@ -119,7 +119,7 @@ pub(super) fn of_a_reader_that_writes<W: World>() {
         } else {
             &other
         };
-        let lock = Lock::new(store, "a").owned_by(owner);
+        let lock = Lock::new(store, "a").owned_by(&owner);
         let guard = lock.clone().shared().lock().unwrap();
         task(move || {
             let answer = lock.lock();
@@ -136,7 +136,7 @@ pub(super) fn of_a_reader_that_writes<W: World>() {
 /// The permits of a semaphore are held by those who wait for the permit of another one.
 pub(super) fn of_semaphores<W: World>() {
     let (_world, one, other) = two::<W>();
-    let [first, second, third] = owners();
+    let [first, second, third] = &owners();
     let a = |store: &W::Session, owner| Semaphore::new(store, "a", 2).owned_by(owner);
     let b = |store: &W::Session, owner| Semaphore::new(store, "b", 1).owned_by(owner);
     let held = [
@@ -162,7 +162,7 @@ pub(super) fn of_semaphores<W: World>() {
 /// Who waits for a circle without being in it isn't told.
 pub(super) fn a_lasso_waits<W: World>() {
     let (world, one, other) = two::<W>();
-    let [first, second, third] = owners();
+    let [first, second, third] = &owners();
     let a = Lock::new(&one, "a").owned_by(first).lock().unwrap();
     let b = Lock::new(&other, "b").owned_by(second).lock().unwrap();
     let waiter = task({
@@ -177,7 +177,8 @@ pub(super) fn a_lasso_waits<W: World>() {
     });
     until_queued(&one, "a", 1);
     let session = world.session();
-    let outside = task(move || Lock::new(&session, "a").owned_by(third).lock().map(drop));
+    let third = third.clone();
+    let outside = task(move || Lock::new(&session, "a").owned_by(&third).lock().map(drop));
     let (told, b) = told.answer();
     assert!(is_deadlock(&told));
     until_queued(&one, "a", 1);
@@ -192,7 +193,7 @@ pub(super) fn a_lasso_waits<W: World>() {
 /// One of the permits is held by somebody who waits for nobody.
 pub(super) fn a_free_permit_is_no_deadlock<W: World>() {
     let (_world, one, other) = two::<W>();
-    let [first, second, third] = owners();
+    let [first, second, third] = &owners();
     let semaphore = |store: &W::Session, owner| Semaphore::new(store, "a", 2).owned_by(owner);
     let _permit = semaphore(&one, first).acquire().unwrap();
     let other_permit = semaphore(&other, third).acquire().unwrap();
@@ -219,7 +220,7 @@ pub(super) fn a_free_permit_is_no_deadlock<W: World>() {
 fn no_circle<W: World>(
     hold: impl Fn(Lock) -> Lock,
     wait: impl FnOnce(Lock) -> Result<LockGuard, CoordError> + Send + 'static,
-    owners: [Option<Owner>; 2],
+    owners: [Option<&Owner>; 2],
     is_expected: fn(&Result<LockGuard, CoordError>) -> bool,
 ) {
     let (_world, one, other) = two::<W>();
@@ -258,7 +259,7 @@ fn no_circle<W: World>(
 }
 
 pub(super) fn nothing_is_wrong_with_a_time_limit<W: World>() {
-    let [first, second] = owners();
+    let [first, second] = &owners();
     no_circle::<W>(
         |lock| lock,
         |lock| lock.try_lock_for(PATIENCE),
@@ -268,7 +269,7 @@ pub(super) fn nothing_is_wrong_with_a_time_limit<W: World>() {
 }
 
 pub(super) fn nothing_is_wrong_without_owners<W: World>() {
-    let [one] = owners();
+    let [one] = &owners();
     no_circle::<W>(
         |lock| lock,
         |lock| lock.lock(),
@@ -284,11 +285,64 @@ pub(super) fn nothing_is_wrong_without_owners<W: World>() {
 }
 
 pub(super) fn nothing_is_wrong_with_leases_that_end<W: World>() {
-    let [first, second] = owners();
+    let [first, second] = &owners();
     no_circle::<W>(
         |lock| lock.lease(Lease::Fixed(PATIENCE)),
         |lock| lock.lock(),
         [Some(first), Some(second)],
         Result::is_ok,
     );
+}
+
+/// What is done for somebody who waits for that is done in the name of a child.
+pub(super) fn of_a_family<W: World>() {
+    let (_world, one, other) = two::<W>();
+    let [parent] = &owners();
+    let held = Lock::new(&one, "a").owned_by(parent).lock().unwrap();
+    // It waits for what its ancestor can't give back before.
+    let grandchild = parent.child().child();
+    let answer = Lock::new(&other, "a").owned_by(&grandchild).lock();
+    assert!(
+        matches!(answer, Err(CoordError::Deadlock { .. })),
+        "{answer:?}"
+    );
+    // It waits for another child, which goes on.
+    let first = Lock::new(&one, "b")
+        .owned_by(&parent.child())
+        .lock()
+        .unwrap();
+    let lock = Lock::new(&other, "b").owned_by(&parent.child());
+    let second = task(move || lock.lock().map(drop));
+    until_queued(&one, "b", 1);
+    thread::sleep(Duration::from_millis(150));
+    assert!(second.is_running());
+    drop(first);
+    second.answer().unwrap();
+    drop(held);
+}
+
+/// Two hold something, and what is done for each waits for what the other holds.
+pub(super) fn of_two_families<W: World>() {
+    let (_world, one, other) = two::<W>();
+    let [first, second] = &owners();
+    let a = Lock::new(&one, "a").owned_by(first).lock().unwrap();
+    let b = Lock::new(&other, "b").owned_by(second).lock().unwrap();
+    let lock = Lock::new(&one, "b").owned_by(&first.child());
+    let waits = task(move || lock.lock().map(drop));
+    until_queued(&one, "b", 1);
+    let child = second.child();
+    let answer = Lock::new(&other, "a").owned_by(&child).lock();
+    let Err(CoordError::Deadlock { circle, .. }) = answer else {
+        panic!("{answer:?}")
+    };
+    let keys: Vec<_> = circle
+        .steps()
+        .iter()
+        .map(|step| step.key.as_str())
+        .collect();
+    assert_eq!(keys, ["a", "b"]);
+    assert_eq!(circle.steps()[0].owner, child);
+    drop(b);
+    waits.answer().unwrap();
+    drop(a);
 }

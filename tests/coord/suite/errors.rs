@@ -87,7 +87,7 @@ pub(super) fn errors_say_where<W: World>() {
         Operation::Release,
         "is lost",
     );
-    let mine = lock.owned_by(Owner::new());
+    let mine = lock.owned_by(&Owner::new());
     let _guard = mine.lock().unwrap();
     check(
         mine.lock().unwrap_err(),

@@ -23,7 +23,7 @@ pub(super) fn holders_and_waiters_are_listed<W: World>() {
         .unwrap();
     let second = Lock::new(&other, "b")
         .shared()
-        .owned_by(owner)
+        .owned_by(&owner)
         .lock()
         .unwrap();
     let permit = Semaphore::new(&one, "a", 3)
@@ -31,7 +31,7 @@ pub(super) fn holders_and_waiters_are_listed<W: World>() {
         .acquire()
         .unwrap();
     let writer = task({
-        let lock = Lock::new(&other, "b").owned_by(owner).strict();
+        let lock = Lock::new(&other, "b").owned_by(&owner).strict();
         move || lock.try_lock_for(PATIENCE).map(drop)
     });
     until_queued(&one, "b", 1);
@@ -63,14 +63,17 @@ pub(super) fn holders_and_waiters_are_listed<W: World>() {
         panic!("{locks:?}")
     };
     assert_eq!(one_holder.tag.as_deref(), Some("one"));
-    assert_eq!((one_holder.owner, other_holder.owner), (None, Some(owner)));
+    assert_eq!(
+        (&one_holder.owner, &other_holder.owner),
+        (&None, &Some(owner.clone()))
+    );
     assert!(one_holder.remaining.unwrap() <= PATIENCE);
     assert_eq!((other_holder.remaining, &other_holder.tag), (None, &None));
     assert_eq!(one_holder.process.id, std::process::id());
     let modes: Vec<_> = locks
         .waiters
         .iter()
-        .map(|waiter| (waiter.mode, waiter.owner))
+        .map(|waiter| (waiter.mode, waiter.owner.clone()))
         .collect();
     assert_eq!(
         modes,

@@ -117,12 +117,12 @@ pub(super) fn a_task_of_a_closed_store<W: World>() {
 pub(super) fn a_task_is_told_of_a_deadlock<W: World>() {
     let (_world, one, other) = two::<W>();
     let (mine, theirs) = (Owner::new(), Owner::new());
-    let a = Lock::new(&one, "a").owned_by(mine).lock().unwrap();
-    let _b = Lock::new(&other, "b").owned_by(theirs).lock().unwrap();
-    let waits = Lock::new(&one, "b").owned_by(mine);
+    let a = Lock::new(&one, "a").owned_by(&mine).lock().unwrap();
+    let _b = Lock::new(&other, "b").owned_by(&theirs).lock().unwrap();
+    let waits = Lock::new(&one, "b").owned_by(&mine);
     let first = task(move || waits.lock().map(drop));
     until_queued(&one, "b", 1);
-    let lock = Lock::new(&other, "a").owned_by(theirs);
+    let lock = Lock::new(&other, "a").owned_by(&theirs);
     let second = task(move || pollster::block_on(lock.lock_async()).map(drop));
     let answer = second.answer();
     assert!(

@@ -60,6 +60,8 @@ const TABLES: &str = "
     CREATE TABLE boot(id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE session(
         id INTEGER PRIMARY KEY,
+        inode INTEGER NOT NULL,
+        origin TEXT NOT NULL,
         clock TEXT NOT NULL,
         host TEXT NOT NULL,
         process INTEGER NOT NULL,
@@ -107,6 +109,8 @@ pub(super) struct Database {
     path: PathBuf,
     /// The device and the number of the file.
     identity: (u64, u64),
+    /// This boot, and this copy of the file.
+    origin: String,
     init: File,
     busy_for: Duration,
 }
@@ -126,19 +130,26 @@ impl Database {
         let connection = connect(&path, options)?;
         // Nobody else makes one at the same time.
         let identity = identify(&path)?.ok_or(Fault::Replaced)?;
-        prepare(&connection, identity.1)?;
+        let origin = format!("{} {}", clock::boot().unwrap_or_default(), identity.1);
+        prepare(&connection, &origin)?;
         init.unlock()
             .map_err(|error| Fault::Store(Box::new(error)))?;
         let busy_for = options.busy_for;
         Ok((
             Self {
                 path,
+                origin,
                 identity,
                 init,
                 busy_for,
             },
             connection,
         ))
+    }
+
+    /// This boot, and this copy of the file.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// Where the files of sessions are.
@@ -321,6 +332,10 @@ fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, Fault> {
     if !file.is_file() {
         return Err(says(format!("{} isn't a regular file", path.display())));
     }
+    if file.nlink() > 1 {
+        // By another name it would have other files beside it, and others would be kept out by other locks.
+        return Err(says(format!("{} has more than one name", path.display())));
+    }
     let me = rustix::process::geteuid().as_raw();
     if file.uid() != me && !options.shared_group {
         let (path, owner) = (path.display(), file.uid());
@@ -353,7 +368,7 @@ fn checkpoint(log: &mut Wal, pages: i32) -> rusqlite::Result<()> {
 }
 
 /// Makes the tables if there are none, and sees to it that it is a store of this version.
-fn prepare(connection: &Connection, inode: u64) -> Result<(), Fault> {
+fn prepare(connection: &Connection, origin: &str) -> Result<(), Fault> {
     let number =
         |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let tables: i64 =
@@ -378,16 +393,15 @@ fn prepare(connection: &Connection, inode: u64) -> Result<(), Fault> {
     if mode != "wal" {
         return Err(says(format!("its journal mode is {mode}, not wal")));
     }
-    move_ahead(connection, inode)?;
+    move_ahead(connection, origin)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     Ok(())
 }
 
 /// In a boot that the file wasn't opened in yet, the last numbers may have been lost, and in one that is a copy as well.
-fn move_ahead(connection: &Connection, inode: u64) -> Result<(), Fault> {
-    let boot = format!("{} {inode}", clock::boot().unwrap_or_default());
+fn move_ahead(connection: &Connection, origin: &str) -> Result<(), Fault> {
     let is_known = "SELECT EXISTS (SELECT 1 FROM boot WHERE id = ?1)";
-    if connection.query_row(is_known, [&boot], |row| row.get(0))? {
+    if connection.query_row(is_known, [origin], |row| row.get(0))? {
         return Ok(());
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -400,7 +414,7 @@ fn move_ahead(connection: &Connection, inode: u64) -> Result<(), Fault> {
     )?;
     transaction.execute(
         "INSERT OR IGNORE INTO boot SELECT ?1, number FROM meta",
-        [&boot],
+        [origin],
     )?;
     transaction.execute(
         "DELETE FROM boot WHERE id NOT IN (SELECT id FROM boot ORDER BY number DESC LIMIT ?1)",

@@ -3,9 +3,10 @@
 //! Beside the database is a directory. A session has there
 //!
 //! - `ID.lock`, which it has locked since before its row was there. The kernel gives that lock up when the last process
-//!   ends that has the descriptor, so a session is dead if, and only if, others can lock its file. They try that with a
-//!   *shared* lock, so that they don't take each other for the session. Numbers of processes, start times and boots decide
-//!   nothing: containers have their own. A file that was removed says nothing of its session;
+//!   ends that has the descriptor, so a session is dead if others can lock its file, and it is the one that its row names.
+//!   They try that with a *shared* lock, so that they don't take each other for the session. Numbers of processes and start
+//!   times decide nothing: containers have their own. A file that isn't there says nothing of its session, unless that is
+//!   from another boot or another copy of the database: the power may have gone after the file and before the row;
 //! - `ID.sock`, to which others connect that want to hear of its end: the kernel hangs up then;
 //! - `ID.1`, `ID.2`, … for its waiters to sleep at: the bells. A ring is an empty datagram that never blocks and may get lost
 //!   without harm, since a waiter looks into the database whatever wakes it.
@@ -99,13 +100,18 @@ impl Directory {
         Ok(sessions)
     }
 
-    /// Whether it is certain that the session has ended.
-    pub(super) fn is_dead(&self, session: u64) -> bool {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(self.file(session, "lock"));
-        file.is_ok_and(|file| file.try_lock_shared().is_ok())
+    /// What the file of a session tells.
+    pub(super) fn probe(&self, session: u64) -> Sign {
+        let mut open = OpenOptions::new();
+        open.read(true).custom_flags(libc::O_NOFOLLOW);
+        match open.open(self.file(session, "lock")) {
+            Ok(file) if file.try_lock_shared().is_ok() => file
+                .metadata()
+                .map_or(Sign::Alive, |file| Sign::Unlocked { inode: file.ino() }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Sign::Missing,
+            // Or it can't be told.
+            _ => Sign::Alive,
+        }
     }
 
     /// Removes the files of a session that has ended. Whoever is in the way of that removes the rest another time.
@@ -125,6 +131,18 @@ impl Directory {
         }
         lock.map(fs::remove_file);
     }
+}
+
+/// What the file of a session tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// It is locked.
+    Alive,
+    /// It isn't, and this is its number in the file system.
+    Unlocked {
+        inode: u64,
+    },
+    Missing,
 }
 
 /// What shows others that this session is there, and what it sees of them.
@@ -152,19 +170,22 @@ struct Bells {
 impl Presence {
     /// Of a new session. Nobody may clear away dead ones meanwhile.
     pub(super) fn new(directory: Arc<Directory>, session: u64) -> io::Result<Self> {
-        let lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(directory.file(session, "lock"))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::Error(error) => error,
-            TryLockError::WouldBlock => ErrorKind::WouldBlock.into(),
+        let lock = Uninherited::make(|| {
+            let lock = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(directory.file(session, "lock"))?;
+            lock.try_lock().map_err(|error| match error {
+                TryLockError::Error(error) => error,
+                TryLockError::WouldBlock => ErrorKind::WouldBlock.into(),
+            })?;
+            Ok(lock)
         })?;
-        let listener = UnixListener::bind(directory.socket(session, "sock"))?;
-        listener.set_nonblocking(true)?;
+        let listener = Uninherited::make(|| UnixListener::bind(directory.socket(session, "sock")))?;
+        listener.get().set_nonblocking(true)?;
         directory.share(session, "lock")?;
         directory.share(session, "sock")?;
         let ringer = UnixDatagram::unbound()?;
@@ -173,8 +194,8 @@ impl Presence {
             session,
             directory,
             generation: generation(),
-            lock: Uninherited::new(lock),
-            listener: Uninherited::new(listener),
+            lock,
+            listener,
             ringer,
             bells: Mutex::default(),
             watched: Mutex::default(),
@@ -241,8 +262,13 @@ impl Presence {
         }
     }
 
+    /// The number of its file in the file system.
+    pub(super) fn inode(&self) -> io::Result<u64> {
+        Ok(self.lock.get().metadata()?.ino())
+    }
+
     /// Looks after sessions from now on.
-    pub(super) fn watch(&self, sessions: &[u64]) -> Watch {
+    pub(super) fn watch(&self, sessions: &[u64], is_dead: impl Fn(u64) -> bool) -> Watch {
         let mut watch = Watch::default();
         for &session in sessions {
             if self.is_watched(session) {
@@ -253,7 +279,7 @@ impl Presence {
                     self.watched.lock().insert(session, Arc::new(stream));
                     watch.is_new = true;
                 }
-                Err(Errno::CONNREFUSED | Errno::NOENT) if self.is_dying(session) => {
+                Err(Errno::CONNREFUSED | Errno::NOENT) if is_dying(|| is_dead(session)) => {
                     watch.dead.push(session);
                 }
                 // It can't be watched; who waits looks by himself.
@@ -283,16 +309,6 @@ impl Presence {
         let address = SocketAddrUnix::new(self.directory.socket(session, "sock"))?;
         connect(&stream, &address)?;
         Ok(stream)
-    }
-
-    /// Whether a session is dead that has hung up. When a process ends its sockets may go a moment before its locks.
-    fn is_dying(&self, session: u64) -> bool {
-        (0..LAST_BREATHS).any(|breath| {
-            if breath > 0 {
-                std::thread::sleep(Duration::from_micros(250));
-            }
-            self.directory.is_dead(session)
-        })
     }
 
     /// Sleeps until a bell is rung or one of the sessions ends that its sleeper watches, for so long at most. Answers which of
@@ -358,10 +374,26 @@ impl Presence {
             let mut has_left = has_left.into_iter();
             watchers.retain(|_| !has_left.next().unwrap_or(false));
         }
-        while let Ok((stream, _)) = self.listener.get().accept() {
-            watchers.push(Uninherited::new(stream.into()));
+        let accept = || {
+            self.listener
+                .get()
+                .accept()
+                .map(|(stream, _)| OwnedFd::from(stream))
+        };
+        while let Ok(stream) = Uninherited::make(accept) {
+            watchers.push(stream);
         }
     }
+}
+
+/// Whether a session is dead that has hung up. When a process ends its sockets may go a moment before its locks.
+fn is_dying(is_dead: impl Fn() -> bool) -> bool {
+    (0..LAST_BREATHS).any(|breath| {
+        if breath > 0 {
+            std::thread::sleep(Duration::from_micros(250));
+        }
+        is_dead()
+    })
 }
 
 impl Drop for Presence {
