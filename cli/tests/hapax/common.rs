@@ -9,6 +9,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rusqlite::{Connection, TransactionBehavior};
 use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
@@ -205,6 +206,17 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Keeps everybody from the store for as long as that takes.
+pub(crate) fn block(place: &Place, then: impl FnOnce()) {
+    let mut connection = Connection::open(place.store()).unwrap();
+    connection.busy_timeout(LIMIT).unwrap();
+    let transaction = connection
+        .transaction_with_behavior(TransactionBehavior::Immediate)
+        .unwrap();
+    then();
+    drop(transaction);
 }
 
 /// Runs it to its end.

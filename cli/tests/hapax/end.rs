@@ -1,12 +1,10 @@
 //! What becomes of the lock when the command or hapax ends.
 
 use std::fs;
-use std::time::Duration;
 
-use rusqlite::{Connection, TransactionBehavior};
 use rustix::process::Signal;
 
-use crate::common::{Place, Running, code, is_alive, send, wait_until_gone};
+use crate::common::{LOOP, Place, Running, block, code, is_alive, send, wait_until_gone};
 
 #[test]
 fn what_the_command_leaves_in_the_background_runs_on_without_the_lock() {
@@ -63,23 +61,19 @@ fn a_killed_command_gives_the_lock_back() {
 #[test]
 fn a_release_that_fails_is_a_warning() {
     let place = Place::new();
-    let script = format!("echo $$ > pid; {}; exit 7", crate::common::LOOP);
+    let script = format!("echo $$ > pid; {}; exit 7", LOOP);
     let mut hapax = Running::piped(&mut place.lock(&[], &script));
     let pid = place.number("pid");
-    let mut connection = Connection::open(place.store()).unwrap();
-    connection.busy_timeout(Duration::from_secs(10)).unwrap();
-    let transaction = connection
-        .transaction_with_behavior(TransactionBehavior::Immediate)
-        .unwrap();
-    fs::write(place.path("end"), "").unwrap();
-    let (_, said) = hapax.said();
-    assert_eq!(hapax.code(), Some(7));
-    assert!(
-        said.starts_with("hapax: warning: can't release `k`"),
-        "{said}"
-    );
-    assert!(!is_alive(pid));
-    drop(transaction);
+    block(&place, || {
+        fs::write(place.path("end"), "").unwrap();
+        let (_, said) = hapax.said();
+        assert_eq!(hapax.code(), Some(7));
+        assert!(
+            said.starts_with("hapax: warning: can't release `k`"),
+            "{said}"
+        );
+        assert!(!is_alive(pid));
+    });
     // Its process has ended.
     place.wait_until_free();
 }

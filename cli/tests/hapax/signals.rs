@@ -114,12 +114,12 @@ fn a_signal_is_never_lost() {
 #[test]
 fn a_stopped_command_keeps_the_lock_and_its_lease() {
     let place = Place::new();
-    let mut hapax = place.hold(&["--ttl", "1", "-k", "0.1"], "");
+    let mut hapax = place.hold(&["--ttl", "2", "-k", "0.8"], "");
     let (pid, token) = (place.number("pid"), place.token());
     send(pid, Signal::STOP);
     until(|| (state(pid) == 'T').then_some(()));
     // Longer than the lease is if it isn't renewed.
-    std::thread::sleep(std::time::Duration::from_millis(1500));
+    std::thread::sleep(std::time::Duration::from_millis(2500));
     assert!(!hapax.has_ended());
     assert_eq!(place.token(), token);
     assert!(!place.is_free());

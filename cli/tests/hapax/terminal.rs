@@ -6,7 +6,9 @@ use std::io::{Read, Write};
 use std::os::unix::ffi::OsStrExt;
 use std::process::{Command, Stdio};
 use std::thread;
+use std::time::Duration;
 
+use hapax::coord::{Lock, SqliteStore};
 use rustix::process::Signal;
 use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
@@ -74,13 +76,19 @@ fn ctrl_c_reaches_the_command_once_and_hapax_waits_for_it() {
     let pid = place.number("pid");
     assert_eq!(group(pid), group(hapax.pid()));
 
-    terminal.press('c');
-    place.wait_for_lines("got", 1);
+    // Two that come at the same time are one, so hapax is kept from sending a second one before the first was noticed.
+    let mut press = |control, lines| {
+        hapax.send(Signal::STOP);
+        until(|| (state(hapax.pid()) == 'T').then_some(()));
+        terminal.press(control);
+        place.wait_for_lines("got", lines);
+        hapax.send(Signal::CONT);
+    };
+    press('c', 1);
     // Passed on after what came before it was.
     hapax.send(Signal::USR1);
     place.wait_for_lines("got", 2);
-    terminal.press('\\');
-    place.wait_for_lines("got", 3);
+    press('\\', 3);
     hapax.send(Signal::USR2);
     place.wait_for_lines("got", 4);
     assert_eq!(place.read("got"), "INT\nUSR1\nQUIT\nUSR2\n");
@@ -114,6 +122,26 @@ fn ctrl_c_ends_a_command_that_does_nothing_about_it() {
     terminal.press('c');
     assert_eq!(hapax.code(), Some(130));
     assert!(place.is_free());
+}
+
+/// Whether there is a command yet or not: it ends the wait, or the command gets it.
+#[test]
+fn ctrl_c_is_never_lost() {
+    let place = Place::new();
+    let store = SqliteStore::open(place.store()).unwrap();
+    for number in 0..16 {
+        let guard = Lock::new(&store, "k").lock().unwrap();
+        let command = place.lock(&[], "exec sleep 40");
+        let (mut terminal, mut hapax) = Terminal::start(&command);
+        place.wait_for_waiters(1);
+        guard.release().unwrap();
+        thread::sleep(Duration::from_micros(number * 150));
+        terminal.press('c');
+        let status = hapax.wait();
+        let expected = [Some(130), None];
+        assert!(expected.contains(&status.code()), "{status:?}");
+        assert!(place.is_free());
+    }
 }
 
 #[test]
@@ -158,6 +186,11 @@ fn ctrl_z_stops_both_and_the_shell_continues_both() {
     );
     until(|| (state(pid) != 'T' && state(hapax) != 'T').then_some(()));
     assert!(!place.is_free());
+    // What is sent to hapax alone reaches a command that was stopped alone.
+    send(pid, Signal::STOP);
+    until(|| (state(pid) == 'T').then_some(()));
+    send(hapax, Signal::CONT);
+    until(|| (state(pid) != 'T').then_some(()));
     send(hapax, Signal::USR1);
     place.wait_for_lines("got", 1);
     assert_eq!(place.read("got"), "USR1\n");

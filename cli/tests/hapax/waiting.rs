@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::common::{Place, Running, code, output};
+use crate::common::{Place, Running, block, code, output};
 
 fn end(place: &Place) {
     fs::write(place.path("end"), "").unwrap();
@@ -168,4 +168,25 @@ fn a_signal_ends_the_wait_and_then_hapax() {
     assert_eq!(held.code(), Some(0));
     assert!(place.is_free());
     assert!(!place.path("ran").exists());
+}
+
+#[test]
+fn a_second_signal_does_not_wait_for_the_store() {
+    let place = Place::new();
+    let _held = place.hold(&[], "");
+    let mut waiter = Running::start(&mut place.lock(&[], "touch ran"));
+    place.wait_for_waiters(1);
+    block(&place, || {
+        let began = Instant::now();
+        waiter.send(Signal::TERM);
+        // It would like to leave the queue.
+        std::thread::sleep(Duration::from_millis(200));
+        assert!(!waiter.has_ended());
+        waiter.send(Signal::INT);
+        assert_eq!(waiter.signal(), Some(Signal::INT.as_raw()));
+        // The store would have been given up later.
+        assert!(began.elapsed() < Duration::from_secs(4));
+    });
+    end(&place);
+    place.wait_until_free();
 }
