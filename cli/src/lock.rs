@@ -45,7 +45,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
     let key = args.key.escape_debug();
     note(args, format_args!("waiting for `{key}`"));
     let began = Instant::now();
-    let grant = acquire(&store, args, owner).map_err(|error| {
+    let grant = acquire(&store, args, &owner).map_err(|error| {
         signals.check();
         note(args, &error);
         failure(error)
@@ -121,7 +121,7 @@ fn owner() -> Result<Owner, Failure> {
         .map_err(|error| Failure::usage(format_args!("{OWNER} isn't valid: {error}")))
 }
 
-fn acquire(store: &Store, args: &LockArgs, owner: Owner) -> Result<Grant, CoordError> {
+fn acquire(store: &Store, args: &LockArgs, owner: &Owner) -> Result<Grant, CoordError> {
     let lease = args.ttl.map_or(Lease::Session, Lease::Renewed);
     // To wait for no time is not to wait.
     let wait = if args.nonblock {
@@ -133,7 +133,7 @@ fn acquire(store: &Store, args: &LockArgs, owner: Owner) -> Result<Grant, CoordE
         let mut semaphore = store
             .semaphore(&args.key, permits)
             .lease(lease)
-            .owned_by(&owner);
+            .owned_by(owner);
         if let Some(tag) = &args.tag {
             semaphore = semaphore.tag(tag);
         }
@@ -143,7 +143,7 @@ fn acquire(store: &Store, args: &LockArgs, owner: Owner) -> Result<Grant, CoordE
         };
         return permit.map(Grant::Permit);
     }
-    let mut lock = store.lock(&args.key).lease(lease).owned_by(&owner);
+    let mut lock = store.lock(&args.key).lease(lease).owned_by(owner);
     if args.shared {
         lock = lock.shared();
     }
