@@ -279,7 +279,8 @@ impl Waiting {
             };
             let mut watch = engine.watch(&ahead);
             if std::mem::take(&mut is_late) && watch.dead.is_empty() {
-                watch.dead = engine.find_dead(&held_by);
+                // Also those that are watched, if somebody else keeps a connection open that should have gone.
+                watch.dead = engine.find_dead(&[&*ahead, &*held_by].concat());
             }
             let is_free = match room {
                 Room::No => false,

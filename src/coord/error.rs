@@ -73,7 +73,8 @@ pub enum CoordError {
         /// The circle.
         circle: Arc<Circle>,
     },
-    /// The process was forked from the one that opened the store: it must open the store itself.
+    /// The process was forked from one that had a store open. It can neither use that one nor open one: what is to use a
+    /// store has to be forked before the first is opened, or to be started as a program.
     ForkedChild {
         /// Where.
         at: At,
@@ -217,7 +218,7 @@ impl fmt::Display for CoordError {
             }
             Self::Deadlock { circle, .. } => write!(f, "the wait would be a deadlock: {circle}"),
             Self::ForkedChild { .. } => {
-                f.write_str("this process was forked from the one that opened the store, and has to open it itself")
+                f.write_str("this process was forked from one that had a store open: fork before that, or start a program")
             }
             Self::StoreReplaced { .. } => f.write_str("the file of the store was removed or replaced"),
             Self::Closed { .. } => f.write_str("the store is closed"),

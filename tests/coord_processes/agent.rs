@@ -58,7 +58,8 @@ pub(crate) fn run(path: &str) {
                 .wait_for(Duration::from_secs(20))
                 .unwrap()
                 .to_string(),
-            ["fork", key] => fork(&store, key),
+            ["fork", key] => fork(&store, path, key),
+            ["limited", count, key] => limited(&store, count, key),
             ["start"] => start(&store),
             ["full", key] => full(&store, path, key),
             _ => panic!("what is {line:?}?"),
@@ -103,15 +104,19 @@ fn name(error: &CoordError) -> String {
 }
 
 /// Forks, and says what the child was told when it tried to use the store. The child stays there, stopped by a pipe.
-fn fork(store: &SqliteStore, key: &str) -> String {
+fn fork(store: &SqliteStore, path: &str, key: &str) -> String {
     let (mut reader, mut writer) = std::io::pipe().unwrap();
     // SAFETY: the child only uses what a fork leaves usable: it is what this test is about.
     match unsafe { libc::fork() } {
         0 => {
-            let answer = Lock::new(store, key)
-                .try_lock()
-                .map_or_else(|error| name(&error), |_| "held".to_owned());
-            writer.write_all(answer.as_bytes()).unwrap();
+            let held = Lock::new(store, key).try_lock();
+            let held = held.map_or_else(|error| name(&error), |_| "held".to_owned());
+            // SQLite would take its parent's locks for its own.
+            let opened = SqliteStore::open(path);
+            let opened = opened.map_or_else(|error| name(&error), |_| "open".to_owned());
+            writer
+                .write_all(format!("{held} {opened}").as_bytes())
+                .unwrap();
             drop(writer);
             // Until it is killed: it has copies of everything.
             loop {
@@ -137,6 +142,21 @@ fn start(store: &SqliteStore) -> String {
         .spawn();
     drop(inherited);
     format!("started {}", program.unwrap().id())
+}
+
+/// Says what comes of a lock when only so many more files can be opened.
+fn limited(store: &SqliteStore, count: &str, key: &str) -> String {
+    use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+    let before = getrlimit(Resource::Nofile);
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64 - 1;
+    let limit = Rlimit {
+        current: Some(open + count.parse::<u64>().unwrap()),
+        maximum: before.maximum,
+    };
+    setrlimit(Resource::Nofile, limit).unwrap();
+    let answer = Lock::new(store, key).lock();
+    setrlimit(Resource::Nofile, before).unwrap();
+    answer.map_or_else(|error| error_line(&error), |_| "held".to_owned())
 }
 
 /// Says what comes of a lock with a long name when the log can hardly grow, as on a full disk.

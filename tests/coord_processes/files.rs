@@ -27,6 +27,11 @@ crate::trials! {
     a_group_can_share_it,
     tokens_grow_across_files_and_boots,
     a_long_path,
+    a_removed_index_loses_everything,
+    a_file_that_was_overwritten_by_a_backup_repeats_no_token,
+    a_store_that_is_closed_while_it_is_busy_holds_nothing,
+    a_copy_holds_nothing,
+    a_second_name_is_refused,
     an_old_restored_file_repeats_no_token,
 }
 
@@ -310,4 +315,96 @@ fn a_long_path() {
         guard.release().unwrap();
         waiter.join().unwrap().unwrap();
     });
+}
+
+fn a_removed_index_loses_everything() {
+    for end in ["-shm", "-wal"] {
+        let (_directory, path) = place();
+        let store = SqliteStore::open(&path).unwrap();
+        let guard = Lock::new(&store, "k").lock().unwrap();
+        fs::remove_file(format!("{}{end}", path.display())).unwrap();
+        let error = Lock::new(&store, "other").lock().unwrap_err();
+        assert!(
+            matches!(error, CoordError::StoreReplaced { .. }),
+            "{end}: {error}"
+        );
+        until("the guard is lost", || guard.lost().is_set());
+    }
+}
+
+fn a_file_that_was_overwritten_by_a_backup_repeats_no_token() {
+    let (directory, path) = place();
+    let backup = directory.path().join("backup.db");
+    token(&path);
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute("VACUUM INTO ?1", [backup.to_str().unwrap()])
+        .unwrap();
+    drop(connection);
+    token(&path);
+    let last = token(&path);
+    for end in ["-wal", "-shm"] {
+        let _ = fs::remove_file(format!("{}{end}", path.display()));
+    }
+    // The same file, of the same boot, but its content of before.
+    let content = fs::read(&backup).unwrap();
+    fs::write(&path, content).unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .pragma_update(None, "journal_mode", "wal")
+        .unwrap();
+    assert!(token(&path) > last);
+}
+
+fn a_store_that_is_closed_while_it_is_busy_holds_nothing() {
+    let (_directory, path) = place();
+    let store = SqliteStore::options()
+        .busy_for(Duration::from_millis(50))
+        .open(&path)
+        .unwrap();
+    let other = SqliteStore::open(&path).unwrap();
+    let guard = Lock::new(&store, "k").lock().unwrap();
+    let busy = keep_busy(&path);
+    assert!(matches!(
+        hapax::coord::Store::close(&store),
+        Err(CoordError::Busy { .. })
+    ));
+    drop(guard);
+    drop(store);
+    drop(busy);
+    assert!(
+        Lock::new(&other, "k")
+            .try_lock_for(Duration::from_secs(20))
+            .is_ok()
+    );
+}
+
+/// Its rows are those of sessions that have no files there.
+fn a_copy_holds_nothing() {
+    let (directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    let _guard = Lock::new(&store, "k").lock().unwrap();
+    let copy = directory.path().join("copy.db");
+    let connection = Connection::open(&path).unwrap();
+    connection
+        .execute("VACUUM INTO ?1", [copy.to_str().unwrap()])
+        .unwrap();
+    Connection::open(&copy)
+        .unwrap()
+        .pragma_update(None, "journal_mode", "wal")
+        .unwrap();
+    let copied = SqliteStore::open(&copy).unwrap();
+    assert!(Lock::new(&copied, "k").try_lock().is_ok());
+}
+
+fn a_second_name_is_refused() {
+    let (directory, path) = place();
+    drop(SqliteStore::open(&path).unwrap());
+    let second = directory.path().join("second.db");
+    fs::hard_link(&path, &second).unwrap();
+    assert!(
+        error(&second).to_string().contains("more than one name"),
+        "{}",
+        error(&second)
+    );
 }

@@ -19,6 +19,9 @@ crate::trials! {
     waiters_are_served_in_order,
     waiters_write_nothing,
     a_forked_child_keeps_nothing_alive,
+    a_child_that_was_forked_before_anything_was_held,
+    a_long_session_among_many_short_ones,
+    too_many_open_files_are_an_error_that_passes,
     an_inherited_session_outlives_its_process,
     killed_sessions_leave_nothing_behind,
     a_broken_grant_is_noticed,
@@ -218,8 +221,8 @@ fn a_forked_child_keeps_nothing_alive() {
     until_wait(&store, "k", 1);
     std::thread::sleep(Duration::from_millis(1200));
     let answer = holder.ask("fork k");
-    let (told, child) = answer.split_once(' ').unwrap();
-    assert_eq!(told, "ForkedChild");
+    let (told, child) = answer.rsplit_once(' ').unwrap();
+    assert_eq!(told, "ForkedChild ForkedChild");
     assert_eq!(holder.ask("valid"), "true");
     holder.kill();
     let killed = Instant::now();
@@ -228,6 +231,49 @@ fn a_forked_child_keeps_nothing_alive() {
     assert!(killed.elapsed() < Duration::from_secs(10));
     let child = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
     rustix::process::kill_process(child, Signal::KILL).unwrap();
+}
+
+/// Forks are noticed from the moment on when a store is opened.
+fn a_child_that_was_forked_before_anything_was_held() {
+    let (_directory, path) = place();
+    let mut parent = Agent::open(&path);
+    let answer = parent.ask("fork k");
+    let (told, child) = answer.rsplit_once(' ').unwrap();
+    assert_eq!(told, "ForkedChild ForkedChild");
+    parent.get("lock k");
+    let child = rustix::process::Pid::from_raw(child.parse().unwrap()).unwrap();
+    rustix::process::kill_process(child, Signal::KILL).unwrap();
+}
+
+/// The sockets to sessions that have ended don't stay.
+fn a_long_session_among_many_short_ones() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    let lock = Lock::new(&store, "k");
+    let descriptors = || std::fs::read_dir("/proc/self/fd").unwrap().count();
+    lock.lock().unwrap().release().unwrap();
+    let before = descriptors();
+    for _ in 0..80 {
+        let short = SqliteStore::open(&path).unwrap();
+        let _guard = Lock::new(&short, "k").lock().unwrap();
+        assert!(lock.try_lock().is_err());
+    }
+    // Other tests of this process have files open as well.
+    let after = descriptors();
+    assert!(after < before + 70, "{before} and then {after}");
+}
+
+fn too_many_open_files_are_an_error_that_passes() {
+    let (_directory, path) = place();
+    for count in 0..8 {
+        let mut agent = Agent::open(&path);
+        let answer = agent.ask(&format!("limited {count} k"));
+        assert!(
+            answer == "error Store" || answer == "held",
+            "{count}: {answer}"
+        );
+        agent.get("lock k");
+    }
 }
 
 fn an_inherited_session_outlives_its_process() {

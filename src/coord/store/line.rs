@@ -69,7 +69,7 @@ pub(in crate::coord) struct Holder {
     /// By the clock of its session. A lease with a time and without this one hasn't begun.
     pub(in crate::coord) expires: Option<Time>,
     /// How often it was renewed.
-    pub(in crate::coord) renewals: u32,
+    pub(in crate::coord) renewals: u64,
     /// By the wall clock, in microseconds, for people.
     pub(in crate::coord) since: u64,
 }

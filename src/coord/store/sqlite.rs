@@ -27,6 +27,7 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use self::database::Database;
+use self::fork::OpenDatabase;
 use self::presence::{Directory, Presence, Sign};
 use self::rows::{Loaded, SqliteMoment};
 use super::line::{Line, Moment, may_be_passed};
@@ -254,15 +255,23 @@ struct SqliteEngine {
     id: u64,
     /// Which clock it has.
     clock: String,
-    /// In which process it was opened.
-    generation: u64,
+    /// That it is open, in which process.
+    open: OpenDatabase,
     /// None when it is closed. A forked child must not close it, so it isn't closed by itself.
     connection: ManuallyDrop<Mutex<Option<Connection>>>,
     presence: Mutex<Seen>,
-    /// Leases by other clocks: how often they had been renewed, and when this one saw that first.
-    observed: Mutex<HashMap<u64, (u32, Time)>>,
+    /// Leases by other clocks, by their tokens.
+    observed: Mutex<HashMap<u64, Observed>>,
     /// The waiter that was told last that it may look.
     last_told: Mutex<u64>,
+}
+
+/// What this session has seen of a lease by another clock.
+struct Observed {
+    renewals: u64,
+    /// When it saw that first.
+    since: Time,
+    last_look: Time,
 }
 
 /// Whether others see this session.
@@ -270,6 +279,8 @@ enum Seen {
     /// It has never held anything or waited.
     NotYet,
     Here(Arc<Presence>),
+    /// Its file isn't where it was.
+    Hidden(Arc<Presence>),
     Closed,
 }
 
@@ -281,6 +292,7 @@ impl From<io::Error> for Fault {
 
 impl SqliteEngine {
     fn open(path: &Path, options: SqliteOptions) -> Result<Self, Fault> {
+        let open = OpenDatabase::new()?;
         let (database, connection) = Database::open(path, &options)?;
         let directory = Directory::open(database.sessions(), options.shared_group)?;
         let mut random = [0; 8];
@@ -294,7 +306,7 @@ impl SqliteEngine {
             options,
             id,
             clock: clock::domain(id),
-            generation: fork::generation(),
+            open,
             connection: ManuallyDrop::new(Mutex::new(Some(connection))),
             presence: Mutex::new(Seen::NotYet),
             observed: Mutex::default(),
@@ -302,20 +314,13 @@ impl SqliteEngine {
         })
     }
 
-    fn check_process(&self) -> Result<(), Fault> {
-        if self.generation == fork::generation() {
-            Ok(())
-        } else {
-            Err(Fault::ForkedChild)
-        }
-    }
-
     /// This session, as others see it. The first call makes it.
     fn presence(&self) -> Result<Arc<Presence>, Fault> {
-        self.check_process()?;
+        self.open.check()?;
         let mut seen = self.presence.lock();
         match &*seen {
             Seen::Here(presence) => Ok(Arc::clone(presence)),
+            Seen::Hidden(_) => Err(Fault::Replaced),
             Seen::Closed => Err(Fault::Closed),
             Seen::NotYet => {
                 let presence = self.appear()?;
@@ -329,7 +334,7 @@ impl SqliteEngine {
     #[cold]
     fn appear(&self) -> Result<Arc<Presence>, Fault> {
         self.database.while_alone(|| {
-            let presence = Presence::new(Arc::clone(&self.directory), self.id)?;
+            let presence = Presence::new(&self.directory, self.id)?;
             let mut others = self.directory.sessions()?;
             others.extend(self.read(|connection| {
                 let sessions = rows::sessions(connection, &self.clock)?;
@@ -405,10 +410,10 @@ impl SqliteEngine {
 
     /// One transaction that may write.
     fn write<R>(&self, f: impl FnOnce(&Connection) -> Result<R, Fault>) -> Result<R, Fault> {
-        self.check_process()?;
+        self.open.check()?;
         let connection = self.connection.lock();
         let connection = connection.as_ref().ok_or(Fault::Closed)?;
-        self.database.begin(connection)?;
+        self.database.begin_to_write(connection)?;
         let transaction = OpenTransaction(connection);
         let answer = f(connection)?;
         self.database.check()?;
@@ -418,10 +423,10 @@ impl SqliteEngine {
 
     /// One transaction that only reads.
     fn read<R>(&self, f: impl FnOnce(&Connection) -> Result<R, Fault>) -> Result<R, Fault> {
-        self.check_process()?;
+        self.open.check()?;
         let connection = self.connection.lock();
         let connection = connection.as_ref().ok_or(Fault::Closed)?;
-        connection.prepare_cached("BEGIN")?.execute([])?;
+        self.database.begin_to_read(connection)?;
         let transaction = OpenTransaction(connection);
         let answer = f(connection)?;
         transaction.commit()?;
@@ -487,15 +492,20 @@ impl SqliteEngine {
             && !is_known
         {
             let mut observed = self.observed.lock();
-            let (renewals, since) = observed
-                .entry(holder.token)
-                .or_insert((holder.renewals, now));
-            if *renewals != holder.renewals {
-                (*renewals, *since) = (holder.renewals, now);
+            let renewals = holder.renewals;
+            let first = Observed {
+                renewals,
+                since: now,
+                last_look: now,
+            };
+            let seen = observed.entry(holder.token).or_insert(first);
+            if seen.renewals != renewals {
+                (seen.renewals, seen.since) = (renewals, now);
             }
-            holder.expires = Some(since.after(time));
-            // What wasn't seen for a day has gone.
-            observed.retain(|_, (_, since)| now.since(*since) < Duration::from_secs(86_400));
+            seen.last_look = now;
+            holder.expires = Some(seen.since.after(time));
+            // Nobody has asked for those for a day.
+            observed.retain(|_, seen| now.since(seen.last_look) < Duration::from_secs(86_400));
         }
         holder
     }
@@ -518,22 +528,25 @@ impl SqliteEngine {
     /// Grants what was asked for if nobody has it and nobody is due. One look, two rows.
     fn enter_freely(&self, connection: &Connection, ask: &Ask) -> Result<Option<Holder>, Fault> {
         let mut select = connection.prepare_cached(
-            "SELECT number, EXISTS (SELECT 1 FROM holder WHERE key = ?1),
-                (SELECT coalesce(due, 0) FROM waiter WHERE key = ?1 ORDER BY ticket LIMIT 1)
+            "SELECT number, ahead, EXISTS (SELECT 1 FROM holder WHERE key = ?1),
+                (SELECT coalesce(due, 0) FROM waiter WHERE key = ?1 ORDER BY ticket LIMIT 1),
+                (SELECT mode FROM waiter WHERE key = ?1 ORDER BY ticket LIMIT 1)
             FROM meta WHERE id = 1",
         )?;
-        let (number, is_held, due) = select.query_row([&*ask.key], |row| {
+        let (number, ahead, is_held, due, mode) = select.query_row([&*ask.key], |row| {
             Ok((
                 row.get(0)?,
                 row.get(1)?,
-                row.get::<_, Option<i64>>(2)?.map(Time),
+                row.get(2)?,
+                row.get::<_, Option<i64>>(3)?.map(Time),
+                row.get::<_, Option<u8>>(4)?,
             ))
         })?;
-        let mut moment = SqliteMoment::of(number, self.id);
+        let mut moment = SqliteMoment::of(number, ahead, self.id);
         let may_pass = due.is_none() || !ask.is_strict && may_be_passed(due, moment.now());
-        // Of who waits it isn't known here what for.
-        let is_exclusive = ask.want == Want::Exclusive;
-        if is_held || !may_pass || due.is_some() && !is_exclusive {
+        // Who waits may want something else.
+        let is_plain = mode.is_none() || ask.want == Want::Exclusive && rows::is_lock(mode);
+        if is_held || !may_pass || !is_plain {
             return Ok(None);
         }
         let holder = Holder {
@@ -640,7 +653,7 @@ impl Engine for SqliteEngine {
     }
 
     fn check(&self) -> Result<(), Fault> {
-        self.check_process()
+        self.open.check()
     }
 
     fn enter(&self, ask: &Ask, otherwise: Otherwise, dead: &[u64]) -> Result<Entered, Fault> {
@@ -728,6 +741,8 @@ impl Engine for SqliteEngine {
         presence.receive_watchers();
         self.database.check()?;
         if !presence.is_seen() {
+            // What it is granted from now on others would keep for ever.
+            *self.presence.lock() = Seen::Hidden(presence);
             return Err(Fault::Replaced);
         }
         self.read(|connection| {
@@ -762,17 +777,19 @@ impl Engine for SqliteEngine {
     }
 
     fn close(&self) -> Result<(), Fault> {
-        self.check_process()?;
+        self.open.check()?;
         let seen = std::mem::replace(&mut *self.presence.lock(), Seen::Closed);
-        let Seen::Here(presence) = seen else {
+        let (Seen::Here(presence) | Seen::Hidden(presence)) = seen else {
             self.connection.lock().take();
             return Ok(());
         };
         let cleared = self.write(|connection| self.clear_away(connection, &[self.id]));
         self.connection.lock().take();
-        // Whatever became of that: its own waiters find it closed, and others that its files are gone, or unlocked.
+        // Its own waiters find it closed.
         presence.ring_all();
         presence.ring(cleared?);
+        // Otherwise they stay, and others find them unlocked.
+        self.directory.remove(self.id);
         Ok(())
     }
 
@@ -814,7 +831,7 @@ impl Engine for SqliteEngine {
 
 impl Drop for SqliteEngine {
     fn drop(&mut self) {
-        if self.generation == fork::generation() {
+        if self.open.check().is_ok() {
             // SAFETY: it isn't used after this.
             unsafe { ManuallyDrop::drop(&mut self.connection) };
         }

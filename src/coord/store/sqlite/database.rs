@@ -10,11 +10,11 @@
 //! | `holder` | who holds a key: by key and token |
 //! | `waiter` | who waits for a key: by key and ticket |
 //!
-//! Tokens and tickets are drawn from one number: the last one and one more, or the microseconds of the wall clock if those
-//! are more. So they grow whatever the clock does, and across a file that was deleted or restored as far as the clock can be
-//! trusted. The first time that a file is opened in a boot, or under another number of the file system, the number is moved
-//! ahead by 2^32, and that is written through to the disk: what else is committed can be lost with the power
-//! (`synchronous=NORMAL`), the last tokens with it, and so can what came after a backup that was restored.
+//! Tokens and tickets are drawn from one number: the last one and one more, or the microseconds of the wall clock and what
+//! the number is *ahead* of that, if those are more. So they grow whatever the clock does, and in a file that was restored as
+//! far as the clock can be trusted. The first time that a file is opened in a boot, or under another number of the file system,
+//! the number is moved ahead by 2^32, and that is written through to the disk: what else is committed can be lost with the
+//! power (`synchronous=NORMAL`), the last tokens with it.
 //!
 //! Pages are small, 512 bytes: a grant changes two of them, giving it back one, and each is written to the log whole.
 
@@ -23,8 +23,10 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
 use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
@@ -43,6 +45,8 @@ const VERSION: i64 = 1;
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How far the numbers are moved ahead for each boot.
 const BOOT_STEP: i64 = 1 << 32;
+/// For how long a directory has to be unchanged to tell by its times whether it changes.
+const SETTLED: Duration = Duration::from_millis(100);
 /// How many pages the log may have, about: two megabytes.
 const LONGEST_LOG: i32 = 4096;
 /// How long a checkpoint waits for those who read.
@@ -54,9 +58,10 @@ const TABLES: &str = "
     CREATE TABLE meta(
         id INTEGER PRIMARY KEY CHECK (id = 1),
         name BLOB NOT NULL,
-        number INTEGER NOT NULL
+        number INTEGER NOT NULL,
+        ahead INTEGER NOT NULL
     );
-    INSERT INTO meta VALUES (1, randomblob(16), 0);
+    INSERT INTO meta VALUES (1, randomblob(16), 0, 0);
     CREATE TABLE boot(id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE session(
         id INTEGER PRIMARY KEY,
@@ -107,13 +112,22 @@ const TABLES: &str = "
 /// An open file.
 pub(super) struct Database {
     path: PathBuf,
-    /// The device and the number of the file.
-    identity: (u64, u64),
+    /// The database, its log and the index of that, as they were when it was opened.
+    files: Files,
+    /// When the directory had changed last, when they were looked at last.
+    seen: Mutex<Option<Changed>>,
     /// This boot, and this copy of the file.
     origin: String,
-    init: File,
+    init: Arc<File>,
     busy_for: Duration,
 }
+
+/// Device and number in the file system.
+type Identity = (u64, u64);
+type Files = [Option<Identity>; 3];
+
+/// Which directory it is, and when it has changed, in seconds and nanoseconds.
+type Changed = (Identity, i64, i64);
 
 impl Database {
     pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<(Self, Connection), Fault> {
@@ -129,22 +143,21 @@ impl Database {
         let init = lock(init, options.busy_for)?;
         let connection = connect(&path, options)?;
         // Nobody else makes one at the same time.
-        let identity = identify(&path)?.ok_or(Fault::Replaced)?;
-        let origin = format!("{} {}", clock::boot().unwrap_or_default(), identity.1);
+        let (_, inode) = identify(&path)?.ok_or(Fault::Replaced)?;
+        let origin = format!("{} {inode}", clock::boot().unwrap_or_default());
         prepare(&connection, &origin)?;
-        init.unlock()
-            .map_err(|error| Fault::Store(Box::new(error)))?;
-        let busy_for = options.busy_for;
-        Ok((
-            Self {
-                path,
-                origin,
-                identity,
-                init,
-                busy_for,
-            },
-            connection,
-        ))
+        let files = files(&path)?;
+        let init = Arc::new(init.unlock()?);
+        let (seen, busy_for) = (Mutex::new(None), options.busy_for);
+        let database = Self {
+            path,
+            files,
+            seen,
+            origin,
+            init,
+            busy_for,
+        };
+        Ok((database, connection))
     }
 
     /// This boot, and this copy of the file.
@@ -157,36 +170,59 @@ impl Database {
         beside(&self.path, "-sessions")
     }
 
-    /// An error unless the file is still where it was opened.
+    /// An error unless the files are still those that were opened.
+    ///
+    /// They are if their directory hasn't changed since they were looked at. How a directory has changed within the last
+    /// moments its times don't tell.
     pub(super) fn check(&self) -> Result<(), Fault> {
-        if identify(&self.path)? == Some(self.identity) {
-            Ok(())
-        } else {
-            Err(Fault::Replaced)
+        let parent = fs::metadata(self.path.parent().unwrap_or(Path::new("/")))?;
+        let identity = (parent.dev(), parent.ino());
+        let changed = (identity, parent.mtime(), parent.mtime_nsec());
+        if *self.seen.lock() == Some(changed) {
+            return Ok(());
         }
+        if files(&self.path)? != self.files {
+            return Err(Fault::Replaced);
+        }
+        let is_settled = parent
+            .modified()?
+            .elapsed()
+            .is_ok_and(|time| time > SETTLED);
+        *self.seen.lock() = is_settled.then_some(changed);
+        Ok(())
     }
 
     /// Does something while nobody else makes a file or clears one away.
     pub(super) fn while_alone<R>(&self, f: impl FnOnce() -> Result<R, Fault>) -> Result<R, Fault> {
         // One more descriptor, since all threads of this process share the lock of the first.
-        let init = OpenOptions::new()
+        let init = match OpenOptions::new()
             .read(true)
             .write(true)
-            .open(beside(&self.path, "-init"));
-        let same = |init: &File| {
-            let (there, own) = (init.metadata().ok(), self.init.metadata().ok());
-            there
-                .zip(own)
-                .is_some_and(|(there, own)| there.ino() == own.ino())
+            .open(beside(&self.path, "-init"))
+        {
+            Err(error) if error.kind() == ErrorKind::NotFound => return Err(Fault::Replaced),
+            init => init?,
         };
-        let init = init.ok().filter(same).ok_or(Fault::Replaced)?;
-        let _init = lock(init, self.busy_for)?;
-        f()
+        if init.metadata()?.ino() != self.init.metadata()?.ino() {
+            return Err(Fault::Replaced);
+        }
+        let locked = lock(init, self.busy_for)?;
+        let answer = f();
+        drop(locked);
+        answer
     }
 
-    pub(super) fn begin(&self, connection: &Connection) -> Result<(), Fault> {
+    pub(super) fn begin_to_write(&self, connection: &Connection) -> Result<(), Fault> {
+        self.begin(connection, "BEGIN IMMEDIATE")
+    }
+
+    pub(super) fn begin_to_read(&self, connection: &Connection) -> Result<(), Fault> {
+        self.begin(connection, "BEGIN")
+    }
+
+    fn begin(&self, connection: &Connection, begin: &str) -> Result<(), Fault> {
         BUSY_UNTIL.set((None, self.busy_for));
-        connection.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        connection.prepare_cached(begin)?.execute([])?;
         Ok(())
     }
 }
@@ -246,7 +282,15 @@ fn absolute(path: &Path) -> Result<PathBuf, Fault> {
     Ok(parent.join(name))
 }
 
-fn identify(path: &Path) -> Result<Option<(u64, u64)>, Fault> {
+fn files(path: &Path) -> Result<Files, Fault> {
+    Ok([
+        identify(path)?,
+        identify(&beside(path, "-wal"))?,
+        identify(&beside(path, "-shm"))?,
+    ])
+}
+
+fn identify(path: &Path) -> Result<Option<Identity>, Fault> {
     match fs::symlink_metadata(path) {
         Ok(file) => Ok(Some((file.dev(), file.ino()))),
         Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
@@ -308,15 +352,35 @@ fn open_file(path: &Path, options: &SqliteOptions) -> io::Result<File> {
     }
 }
 
-fn lock(file: File, busy_for: Duration) -> Result<File, Fault> {
+fn lock(file: File, busy_for: Duration) -> Result<Locked, Fault> {
     BUSY_UNTIL.set((None, busy_for));
     let mut calls = 0;
     loop {
         match file.try_lock() {
-            Ok(()) => return Ok(file),
+            Ok(()) => return Ok(Locked(Some(file))),
             Err(fs::TryLockError::WouldBlock) if wait_for_others(calls) => calls += 1,
             Err(fs::TryLockError::WouldBlock) => return Err(Fault::Busy),
-            Err(fs::TryLockError::Error(error)) => return Err(Fault::Store(Box::new(error))),
+            Err(fs::TryLockError::Error(error)) => return Err(error.into()),
+        }
+    }
+}
+
+/// A locked file. It is unlocked, and not only closed: a child that was forked meanwhile has a descriptor of it as well.
+struct Locked(Option<File>);
+
+impl Locked {
+    fn unlock(mut self) -> io::Result<File> {
+        let file = self.0.take().expect("it is there until it is unlocked");
+        file.unlock()?;
+        Ok(file)
+    }
+}
+
+impl Drop for Locked {
+    fn drop(&mut self) {
+        if let Some(file) = &self.0 {
+            // If that fails it goes with the descriptor.
+            let _ = file.unlock();
         }
     }
 }
@@ -347,7 +411,7 @@ fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, Fault> {
     let mut connection = Connection::open_with_flags(path, flags)?;
     BUSY_UNTIL.set((None, options.busy_for));
     connection.busy_handler(Some(wait_for_others))?;
-    connection.wal_hook(Some(checkpoint))?;
+    connection.wal_hook(Some(checkpoint()))?;
     // The log stays for the next one, who would otherwise have to make it again.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Otherwise some statements would be prepared again for each key.
@@ -358,13 +422,21 @@ fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, Fault> {
 
 /// Writes what is in the log to where it belongs, once it has grown. SQLite's own way would do that without keeping others
 /// out, who would add to the log meanwhile, so that it couldn't begin anew, and from then on with each commit.
-fn checkpoint(log: &mut Wal, pages: i32) -> rusqlite::Result<()> {
-    if pages >= LONGEST_LOG {
-        BUSY_UNTIL.set((None, CHECKPOINT_PATIENCE));
-        // If it doesn't succeed, the next one tries again.
-        let _ = log.checkpoint_v2(CheckpointMode::RESTART);
+///
+/// If somebody is reading all the time it can't be done; then it is tried again when there is more of it.
+fn checkpoint() -> impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> + Send + 'static {
+    let mut next = LONGEST_LOG;
+    move |log, pages| {
+        if pages < LONGEST_LOG {
+            next = LONGEST_LOG;
+        } else if pages >= next {
+            BUSY_UNTIL.set((None, CHECKPOINT_PATIENCE));
+            if log.checkpoint_v2(CheckpointMode::RESTART).is_err() {
+                next = pages + LONGEST_LOG / 4;
+            }
+        }
+        Ok(())
     }
-    Ok(())
 }
 
 /// Makes the tables if there are none, and sees to it that it is a store of this version.
@@ -409,7 +481,7 @@ fn move_ahead(connection: &Connection, origin: &str) -> Result<(), Fault> {
         rusqlite::Transaction::new_unchecked(connection, rusqlite::TransactionBehavior::Immediate)?;
     let now = i64::try_from(wall_clock()).unwrap_or(i64::MAX >> 1);
     transaction.execute(
-        "UPDATE meta SET number = max(number, ?1) + ?2",
+        "UPDATE meta SET number = max(number, ?1) + ?2, ahead = max(number - ?1, 0) + ?2",
         [now, BOOT_STEP],
     )?;
     transaction.execute(

@@ -29,10 +29,12 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::super::{Bell, Sleeper, Watch};
-use super::fork::{Uninherited, generation};
+use super::fork::Uninherited;
 
 /// The longest path of a socket that every system takes.
 const LONGEST_PATH: usize = 100;
+/// How many connections to others are kept.
+const MOST_WATCHED: usize = 32;
 /// How often somebody who has hung up is looked at until the kernel has given its lock up as well.
 const LAST_BREATHS: u32 = 40;
 
@@ -149,7 +151,6 @@ pub(super) enum Sign {
 pub(super) struct Presence {
     pub(super) session: u64,
     directory: Arc<Directory>,
-    generation: u64,
     lock: Uninherited<File>,
     listener: Uninherited<UnixListener>,
     /// Rings others.
@@ -169,7 +170,10 @@ struct Bells {
 
 impl Presence {
     /// Of a new session. Nobody may clear away dead ones meanwhile.
-    pub(super) fn new(directory: Arc<Directory>, session: u64) -> io::Result<Self> {
+    pub(super) fn new(directory: &Arc<Directory>, session: u64) -> io::Result<Self> {
+        // What is left of a try that failed halfway, for want of descriptors perhaps.
+        directory.remove(session);
+        let directory = Arc::clone(directory);
         let lock = Uninherited::make(|| {
             let lock = OpenOptions::new()
                 .read(true)
@@ -188,12 +192,10 @@ impl Presence {
         listener.get().set_nonblocking(true)?;
         directory.share(session, "lock")?;
         directory.share(session, "sock")?;
-        let ringer = UnixDatagram::unbound()?;
-        ringer.set_nonblocking(true)?;
+        let ringer = ringer()?;
         Ok(Self {
             session,
             directory,
-            generation: generation(),
             lock,
             listener,
             ringer,
@@ -242,7 +244,12 @@ impl Presence {
     }
 
     pub(super) fn put_bell(&self, bell: Bell) {
-        self.bells.lock().free.push(bell.number);
+        let mut bells = self.bells.lock();
+        if let Some(socket) = bells.sockets.get(&bell.number) {
+            // What isn't read counts against whoever has rung.
+            silence(socket);
+        }
+        bells.free.push(bell.number);
     }
 
     /// Wakes all who wait here.
@@ -258,7 +265,11 @@ impl Presence {
     pub(super) fn ring(&self, bells: impl IntoIterator<Item = Bell>) {
         for Bell { session, number } in bells {
             let path = self.directory.socket(session, &number.to_string());
-            let _ = self.ringer.send_to(&[], path);
+            let rung = self.ringer.send_to(&[], &path);
+            if rung.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
+                // Perhaps not because that bell is full, but because too many others haven't read what this one has sent.
+                let _ = ringer().and_then(|ringer| ringer.send_to(&[], path));
+            }
         }
     }
 
@@ -270,6 +281,7 @@ impl Presence {
     /// Looks after sessions from now on.
     pub(super) fn watch(&self, sessions: &[u64], is_dead: impl Fn(u64) -> bool) -> Watch {
         let mut watch = Watch::default();
+        self.forget_the_dead();
         for &session in sessions {
             if self.is_watched(session) {
                 continue;
@@ -287,6 +299,31 @@ impl Presence {
             }
         }
         watch
+    }
+
+    /// Connections to sessions that nobody asks for any more don't stay for ever.
+    fn forget_the_dead(&self) {
+        let mut watched = self.watched.lock();
+        if watched.len() <= MOST_WATCHED {
+            return;
+        }
+        let streams: Vec<_> = watched.values().cloned().collect();
+        let sessions: Vec<_> = watched.keys().copied().collect();
+        let mut fds: Vec<_> = streams
+            .iter()
+            .map(|one| PollFd::new(one, PollFlags::IN))
+            .collect();
+        if poll(&mut fds, Some(&Timespec::default())).is_ok() {
+            for (fd, session) in fds.iter().zip(&sessions) {
+                if !fd.revents().is_empty() {
+                    watched.remove(session);
+                }
+            }
+        }
+        if watched.len() > MOST_WATCHED {
+            // Those who sleep at one keep it. It is connected to again when it is asked for.
+            watched.clear();
+        }
     }
 
     /// Whether it is, and hasn't hung up.
@@ -349,7 +386,9 @@ impl Presence {
         }
         for (at, socket) in sockets.iter().enumerate() {
             woken[at] = !fds[at].revents().is_empty();
-            while woken[at] && socket.recv(&mut [0]).is_ok() {}
+            if woken[at] {
+                silence(socket);
+            }
         }
         for (fd, (at, session)) in fds[sockets.len()..].iter().zip(what) {
             if !fd.revents().is_empty() {
@@ -386,6 +425,17 @@ impl Presence {
     }
 }
 
+fn ringer() -> io::Result<UnixDatagram> {
+    let ringer = UnixDatagram::unbound()?;
+    ringer.set_nonblocking(true)?;
+    Ok(ringer)
+}
+
+/// Reads all rings.
+fn silence(bell: &UnixDatagram) {
+    while bell.recv(&mut [0]).is_ok() {}
+}
+
 /// Whether a session is dead that has hung up. When a process ends its sockets may go a moment before its locks.
 fn is_dying(is_dead: impl Fn() -> bool) -> bool {
     (0..LAST_BREATHS).any(|breath| {
@@ -394,13 +444,4 @@ fn is_dying(is_dead: impl Fn() -> bool) -> bool {
         }
         is_dead()
     })
-}
-
-impl Drop for Presence {
-    fn drop(&mut self) {
-        // A forked child has a copy of this, but not the session.
-        if self.generation == generation() {
-            self.directory.remove(self.session);
-        }
-    }
 }

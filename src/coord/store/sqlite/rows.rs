@@ -19,25 +19,29 @@ pub(super) struct SqliteMoment {
     now: Time,
     /// The last number that was given out.
     number: i64,
+    /// How far that is before the wall clock at least.
+    ahead: i64,
     has_changed: bool,
     /// Sessions with the same clock as this one.
     neighbours: HashSet<u64>,
 }
 
 impl SqliteMoment {
-    pub(super) fn of(number: i64, session: u64) -> Self {
-        let neighbours = HashSet::from([session]);
+    pub(super) fn of(number: i64, ahead: i64, session: u64) -> Self {
         Self {
             now: clock::now(),
             number,
+            ahead,
             has_changed: false,
-            neighbours,
+            neighbours: HashSet::from([session]),
         }
     }
 
     pub(super) fn load(connection: &Connection, session: u64) -> Result<Self, Fault> {
-        let mut select = connection.prepare_cached("SELECT number FROM meta WHERE id = 1")?;
-        Ok(Self::of(select.query_row([], |row| row.get(0))?, session))
+        let sql = "SELECT number, ahead FROM meta WHERE id = 1";
+        let mut select = connection.prepare_cached(sql)?;
+        let (number, ahead) = select.query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        Ok(Self::of(number, ahead, session))
     }
 
     pub(super) fn store(&self, connection: &Connection) -> Result<(), Fault> {
@@ -61,7 +65,7 @@ impl Moment for SqliteMoment {
 
     fn next_number(&mut self) -> u64 {
         let wall_clock = i64::try_from(wall_clock()).unwrap_or(0);
-        self.number = (self.number + 1).max(wall_clock);
+        self.number = (self.number + 1).max(wall_clock.saturating_add(self.ahead));
         self.has_changed = true;
         self.number.cast_unsigned()
     }
@@ -349,6 +353,11 @@ fn mode(want: Want) -> (u8, Option<u32>) {
         Want::Shared => (1, None),
         Want::Permit { limit } => (2, Some(limit)),
     }
+}
+
+/// Whether that is the mode of a lock.
+pub(super) fn is_lock(mode: Option<u8>) -> bool {
+    matches!(mode, Some(0 | 1))
 }
 
 fn owner(ask: &Ask) -> Option<Vec<u8>> {
