@@ -143,3 +143,17 @@ fn who_stops_hapax_stops_the_group_as_well() {
     fs::write(place.path("end"), "").unwrap();
     assert_eq!(hapax.code(), Some(0));
 }
+
+#[test]
+fn who_is_stopped_and_continued_at_once_runs_on() {
+    let place = Place::new();
+    let mut hapax = place.hold(&[], "trap 'echo USR1 >> got' USR1");
+    for number in 1..=10 {
+        hapax.send(Signal::TSTP);
+        hapax.send(Signal::CONT);
+        hapax.send(Signal::USR1);
+        place.wait_for_lines("got", number);
+    }
+    fs::write(place.path("end"), "").unwrap();
+    assert_eq!(hapax.code(), Some(0));
+}
