@@ -43,13 +43,14 @@ for component in cargo-fmt cargo-clippy; do
 done
 
 step 'tidy' ci/tidy.sh
-step 'fmt' cargo fmt --check
-step 'clippy, all features' cargo clippy --all-targets --all-features -- -D warnings
+step 'fmt' cargo fmt --all --check
+step 'clippy, all features' cargo clippy --workspace --all-targets --all-features -- -D warnings
 step 'clippy, no features' cargo clippy --all-targets --no-default-features -- -D warnings
 step 'packages: fmt and clippy' packages
 step 'tests and examples, all features' cargo test --all-features
 step 'tests and examples, no features' cargo test --no-default-features
 step 'tests, optimised' cargo test --release --all-features --tests
+step 'tests of the command' cargo test --package hapax-cli
 step 'documentation' documentation
 step 'comparison: what the peers do' cargo test --manifest-path benches/peers/Cargo.toml
 step 'loom' ci/loom.sh

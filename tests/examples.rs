@@ -42,6 +42,7 @@ fn examples() -> &'static Path {
             ("arc-swap", cfg!(feature = "arc-swap")),
             ("serde", cfg!(feature = "serde")),
             ("sync", cfg!(feature = "sync")),
+            ("coord-sqlite", cfg!(feature = "coord-sqlite")),
         ] {
             if enabled {
                 cargo.args(["--features", name]);
@@ -203,6 +204,15 @@ fn make(folder: &Folder, plan: &str) -> Output {
         .args([folder.path("plan"), PathBuf::from("3")])
         .output()
         .unwrap()
+}
+
+#[cfg(feature = "coord-sqlite")]
+#[test]
+fn of_many_processes_one_builds_and_each_has_it_once() {
+    assert_eq!(
+        printed("build_once"),
+        "4 processes of 4 threads: built 1 times, read 3 times\n"
+    );
 }
 
 #[cfg(feature = "sync")]

@@ -45,7 +45,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
     let key = args.key.escape_debug();
     note(args, format_args!("waiting for `{key}`"));
     let began = Instant::now();
-    let grant = acquire(&store, args, owner).map_err(|error| {
+    let grant = acquire(&store, args, &owner).map_err(|error| {
         signals.check();
         note(args, &error);
         failure(error)
@@ -110,17 +110,18 @@ pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
     Ok(ended)
 }
 
-/// In whose name the lock is held: that of an outer `hapax lock`, or its own.
+/// In whose name the lock is held: its own, which is a child of that of an outer `hapax lock`, since that waits for this one.
 fn owner() -> Result<Owner, Failure> {
     let Some(text) = env::var_os(OWNER) else {
         return Ok(Owner::new());
     };
-    text.to_string_lossy()
-        .parse()
+    let outer = text.to_string_lossy().parse::<Owner>();
+    outer
+        .map(|outer| outer.child())
         .map_err(|error| Failure::usage(format_args!("{OWNER} isn't valid: {error}")))
 }
 
-fn acquire(store: &Store, args: &LockArgs, owner: Owner) -> Result<Grant, CoordError> {
+fn acquire(store: &Store, args: &LockArgs, owner: &Owner) -> Result<Grant, CoordError> {
     let lease = args.ttl.map_or(Lease::Session, Lease::Renewed);
     // To wait for no time is not to wait.
     let wait = if args.nonblock {

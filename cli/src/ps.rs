@@ -98,7 +98,7 @@ impl<'a> HolderLine<'a> {
             since: date(holder.since),
             remaining: holder.remaining.as_ref().map(Duration::as_secs_f64),
             tag: holder.tag.as_deref(),
-            owner: holder.owner.map(|owner| owner.to_string()),
+            owner: holder.owner.as_ref().map(|owner| owner.to_string()),
             process: ProcessLine::of(&holder.process),
         }
     }
@@ -112,7 +112,7 @@ impl<'a> WaiterLine<'a> {
             permits,
             ticket: waiter.ticket,
             since: date(waiter.since),
-            owner: waiter.owner.map(|owner| owner.to_string()),
+            owner: waiter.owner.as_ref().map(|owner| owner.to_string()),
             process: ProcessLine::of(&waiter.process),
         }
     }

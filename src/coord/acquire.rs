@@ -7,7 +7,8 @@
 //! 2. It *watches* the sessions ahead of it: the one of the waiter before it, or, if it is the first, those of all holders.
 //!    If one wasn't watched before it looks again: from then on it hears of its end, but not of an earlier one.
 //! 3. If one of them is dead, or if it is the first and there is room, it *claims*: a transaction that takes out what the
-//!    dead have left, and grants what can be granted.
+//!    dead have left, and grants what can be granted. While others may pass it, it does so only if none has come since it
+//!    has looked before.
 //! 4. Otherwise it sleeps, until it is rung, one of them ends, a lease or its patience does, or a second is over.
 //!
 //! Nobody is forgotten: whatever can make a waiter the next one to be granted is done by a transaction that rings it; or is
@@ -19,12 +20,12 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::CoordError;
-use super::deadlock::{self, Circle};
+use super::deadlock;
 use super::error::{At, Fault, Operation};
 use super::hold::Hold;
-use super::keeper::Late;
-use super::session::Session;
-use super::store::{Ask, Bell, Entered, Holder, Place, Standing};
+use super::keeper::{Keeper, Late};
+use super::store::line::{PATIENCE, Room};
+use super::store::{Ask, Engine, Entered, Holder, Otherwise, Place, Sleeper, Standing};
 use super::time::Time;
 use crate::sync::check_cancelled;
 
@@ -57,44 +58,83 @@ impl Patience {
 
 /// Gets what is asked for.
 pub(super) fn acquire(
-    session: &Arc<Session>,
-    mut ask: Ask,
+    keeper: &Arc<Keeper>,
+    ask: Ask,
     patience: Patience,
 ) -> Result<Arc<Hold>, CoordError> {
-    let key = Arc::clone(&ask.key);
-    let engine = session.engine();
-    let began = engine.now();
-    ask.is_endless = matches!(patience, Patience::Endless);
-    let entered = engine
-        .enter(&ask, None, &[])
-        .map_err(|fault| at(fault, &key))?;
-    let holder = match (entered, patience) {
-        (Entered::Granted(holder), _) => holder,
-        (Entered::Refused(ahead), Patience::None) => try_again(session, &ask, &ahead)
-            .map_err(|fault| at(fault, &key))?
-            .ok_or_else(|| timed_out(&key))?,
-        (_, Patience::None | Patience::Endless) => wait(session, &ask, None)?,
-        (_, Patience::For(time)) => wait(session, &ask, Some(began.after(time)))?,
+    let holder = match begin(keeper, ask, patience)? {
+        Begun::Granted(holder) => holder,
+        Begun::Waiting(waiting) => wait(waiting)?,
     };
-    hold(session, holder)
+    hold(keeper, holder)
+}
+
+/// How far one comes without to wait.
+pub(super) enum Begun {
+    Granted(Holder),
+    Waiting(Waiting),
+}
+
+/// Gets what is asked for, or a place in the queue.
+pub(super) fn begin(
+    keeper: &Arc<Keeper>,
+    mut ask: Ask,
+    patience: Patience,
+) -> Result<Begun, CoordError> {
+    ask.is_endless = matches!(patience, Patience::Endless);
+    let engine = keeper.engine();
+    let (deadline, otherwise) = match patience {
+        Patience::None => (None, Otherwise::Refuse),
+        Patience::For(time) => (Some(engine.now().after(time)), Otherwise::Queue),
+        Patience::Endless => (None, Otherwise::Queue),
+    };
+    match enter(engine, &ask, otherwise)? {
+        Entered::Granted(holder) => Ok(Begun::Granted(holder)),
+        Entered::Queued(place) => Ok(Begun::Waiting(Waiting::at(
+            place,
+            Arc::clone(keeper),
+            ask,
+            deadline,
+        ))),
+        Entered::Refused(ahead) => try_again(engine, &ask, ahead).map(Begun::Granted),
+    }
+}
+
+/// Enters the line of the key, which isn't in use as something else if that is only by the dead.
+fn enter(engine: &dyn Engine, ask: &Ask, otherwise: Otherwise) -> Result<Entered, CoordError> {
+    let mut dead = Vec::new();
+    loop {
+        let answer = engine.enter(ask, otherwise, &dead);
+        if let Err(Fault::Kind { by, .. } | Fault::Limit { by, .. }) = &answer {
+            let found = engine.watch(by).dead;
+            if !found.is_empty() {
+                // A store may have taken back that it has taken out the ones before.
+                dead.extend(found);
+                continue;
+            }
+        }
+        return answer.map_err(|fault| at(fault, &ask.key));
+    }
 }
 
 fn at(fault: Fault, key: &Arc<str>) -> CoordError {
     fault.at(Some(key), Operation::Acquire)
 }
 
-fn timed_out(key: &Arc<str>) -> CoordError {
-    CoordError::TimedOut {
-        at: At {
-            key: Some(Arc::clone(key)),
-            operation: Operation::Acquire,
-        },
+fn place_of(key: &Arc<str>) -> At {
+    At {
+        key: Some(Arc::clone(key)),
+        operation: Operation::Acquire,
     }
 }
 
+fn timed_out(key: &Arc<str>) -> CoordError {
+    CoordError::TimedOut { at: place_of(key) }
+}
+
 /// Gives the session something to look after.
-fn hold(session: &Arc<Session>, mut holder: Holder) -> Result<Arc<Hold>, CoordError> {
-    let engine = session.engine();
+pub(super) fn hold(keeper: &Arc<Keeper>, mut holder: Holder) -> Result<Arc<Hold>, CoordError> {
+    let engine = keeper.engine();
     let now = engine.now();
     if let Some(time) = holder.ask.lease.time()
         && holder.expires.is_none()
@@ -105,177 +145,233 @@ fn hold(session: &Arc<Session>, mut holder: Holder) -> Result<Arc<Hold>, CoordEr
             Ok(Some(ends)) => holder.expires = Some(ends),
             Ok(None) => return Err(CoordError::lost(&key, Operation::Acquire, holder.token)),
             Err(fault) => {
-                session
-                    .keeper
-                    .give_back_late(Late::Grant(key, holder.token));
+                keeper.give_back_late(Late::Grant(key, holder.token));
                 return Err(at(fault, &holder.ask.key));
             }
         }
     }
     let hold = Arc::new(Hold::of(holder, now));
-    session.keeper.add(&hold);
+    keeper.add(&hold);
     Ok(hold)
 }
 
-/// Once more for somebody who doesn't wait, if what is in the way is dead.
+/// Once more for somebody who doesn't wait, as long as somebody in the way is dead.
 #[cold]
-fn try_again(session: &Session, ask: &Ask, ahead: &[u64]) -> Result<Option<Holder>, Fault> {
-    let engine = session.engine();
-    let mut ahead = ahead.to_vec();
+fn try_again(engine: &dyn Engine, ask: &Ask, mut ahead: Vec<u64>) -> Result<Holder, CoordError> {
     loop {
         let dead = engine.watch(&ahead).dead;
         if dead.is_empty() {
-            return Ok(None);
+            return Err(timed_out(&ask.key));
         }
-        match engine.enter(ask, None, &dead)? {
-            Entered::Granted(holder) => return Ok(Some(holder)),
+        match engine
+            .enter(ask, Otherwise::Refuse, &dead)
+            .map_err(|fault| at(fault, &ask.key))?
+        {
+            Entered::Granted(holder) => return Ok(holder),
             Entered::Refused(next) => ahead = next,
-            Entered::Queued(_) => unreachable!("it has no bell"),
+            Entered::Queued(_) => unreachable!("it wants to be refused"),
         }
     }
 }
 
-/// Enters the queue, and waits there.
+/// Waits in the queue, on this thread.
 #[cold]
-fn wait(session: &Session, ask: &Ask, deadline: Option<Time>) -> Result<Holder, CoordError> {
-    let engine = session.engine();
-    let key = &ask.key;
-    let bell = engine.take_bell().map_err(|fault| at(fault, key))?;
-    let bell = OneBell { session, bell };
-    match engine
-        .enter(ask, Some(bell.bell), &[])
-        .map_err(|fault| at(fault, key))?
-    {
-        Entered::Granted(holder) => Ok(holder),
-        Entered::Queued(place) => {
-            let waiting = Waiting {
-                session,
-                ask,
-                place,
-            };
-            waiting
-                .sleep(deadline)
-                .or_else(|error| waiting.leave().ok_or(error))
+fn wait(mut waiting: Waiting) -> Result<Holder, CoordError> {
+    loop {
+        match waiting.step() {
+            Ok(Step::Granted(holder)) => return Ok(holder),
+            Ok(Step::Sleep) if check_cancelled().is_err() => {
+                let at = place_of(&waiting.ask.key);
+                return waiting.leave().ok_or(CoordError::Cancelled { at });
+            }
+            Ok(Step::Sleep) => {
+                let until = waiting.until;
+                waiting.keeper.engine().sleep(&[waiting.sleeper()], until);
+            }
+            Err(error) => return waiting.leave().ok_or(error),
         }
-        Entered::Refused(_) => unreachable!("it has a bell"),
     }
 }
 
 /// Somebody in a queue.
-struct Waiting<'a> {
-    session: &'a Session,
-    ask: &'a Ask,
+pub(super) struct Waiting {
+    keeper: Arc<Keeper>,
+    ask: Ask,
     place: Place,
+    began: Time,
+    deadline: Option<Time>,
+    /// When it looks for a deadlock.
+    check_at: Option<Time>,
+    last_room: Room,
+    /// The sessions that it watches.
+    ahead: Vec<u64>,
+    /// When it has looked last.
+    slept_since: Time,
+    /// When it looks at the latest.
+    pub(super) until: Time,
 }
 
-impl Waiting<'_> {
-    fn sleep(&self, deadline: Option<Time>) -> Result<Holder, CoordError> {
-        let engine = self.session.engine();
-        let place = &self.place;
-        let fault = |fault| at(fault, &self.ask.key);
-        let mut check_at = self.first_check(place, engine.now());
-        let mut standing = engine.look(place).map_err(fault)?;
+/// How it goes on with a waiter.
+pub(super) enum Step {
+    Granted(Holder),
+    /// It is to sleep, until it is rung or it is late.
+    Sleep,
+}
+
+impl Waiting {
+    fn at(place: Place, keeper: Arc<Keeper>, ask: Ask, deadline: Option<Time>) -> Self {
+        let began = keeper.engine().now();
+        let mut waiting = Self {
+            keeper,
+            ask,
+            place,
+            began,
+            deadline,
+            check_at: None,
+            last_room: Room::No,
+            ahead: Vec::new(),
+            slept_since: began,
+            until: began,
+        };
+        waiting.check_at = waiting.first_check();
+        waiting
+    }
+
+    pub(super) fn sleeper(&self) -> Sleeper<'_> {
+        Sleeper {
+            bell: self.place.bell,
+            watched: &self.ahead,
+        }
+    }
+
+    /// Goes on until it is granted, or there is nothing to do but to sleep.
+    pub(super) fn step(&mut self) -> Result<Step, CoordError> {
+        let keeper = Arc::clone(&self.keeper);
+        let engine = keeper.engine();
+        let key = Arc::clone(&self.ask.key);
+        let fault = |fault| at(fault, &key);
+        // Nobody has rung for as long as one sleeps at most: the first waiter may have been stopped.
+        let mut is_late = self.slept_since.after(SAFETY) <= engine.now();
+        let mut standing = engine.look(&self.place).map_err(fault)?;
         loop {
-            let (ahead, is_free, look_at) = match standing {
-                Standing::Granted(holder) => return Ok(holder),
-                Standing::Gone => return Err(self.gone()),
+            let (ahead, held_by, room, look_at) = match standing {
+                Standing::Granted(holder)
+                    if holder.expires.is_none_or(|ends| engine.now() < ends) =>
+                {
+                    return Ok(Step::Granted(holder));
+                }
+                // What it was granted was over, or was taken away, before it has heard of it: it comes once more.
+                Standing::Granted(_) | Standing::Gone => {
+                    match enter(engine, &self.ask, Otherwise::Queue)? {
+                        Entered::Granted(holder) => return Ok(Step::Granted(holder)),
+                        Entered::Queued(place) => self.move_to(place),
+                        Entered::Refused(_) => unreachable!("it wants to wait"),
+                    }
+                    standing = engine.look(&self.place).map_err(fault)?;
+                    continue;
+                }
                 Standing::Waiting {
                     ahead,
-                    is_free,
+                    held_by,
+                    room,
                     look_at,
-                } => (ahead, is_free, look_at),
+                } => (ahead, held_by, room, look_at),
             };
-            let watch = engine.watch(&ahead);
+            let mut watch = engine.watch(&ahead);
+            if std::mem::take(&mut is_late) && watch.dead.is_empty() {
+                watch.dead = engine.find_dead(&held_by);
+            }
+            let is_free = match room {
+                Room::No => false,
+                // Where time stands still nobody can wait for others to come.
+                Room::UntilOthersCome(_) => room == self.last_room || engine.is_driven(),
+                Room::Yes => true,
+            };
             if is_free || !watch.dead.is_empty() {
-                standing = engine.claim(place, &watch.dead).map_err(fault)?;
+                standing = engine.claim(&self.place, &watch.dead).map_err(fault)?;
                 continue;
             }
             let now = engine.now();
-            if deadline.is_some_and(|deadline| deadline <= now) {
-                return Err(timed_out(&self.ask.key));
+            if self.deadline.is_some_and(|deadline| deadline <= now) {
+                return Err(timed_out(&key));
             }
-            if check_cancelled().is_err() {
-                let at = At {
-                    key: Some(Arc::clone(&self.ask.key)),
-                    operation: Operation::Acquire,
-                };
-                return Err(CoordError::Cancelled { at });
+            if self.check_at.is_some_and(|check| check <= now) {
+                self.look_for_deadlock()?;
+                let is_first = now < self.began.after(CHECK_AFTER);
+                self.check_at = Some(now.after(if is_first { CHECK_AFTER } else { SAFETY }));
             }
-            if check_at.is_some_and(|check| check <= now) {
-                self.look_for_deadlock(place)?;
-                check_at = Some(now.after(SAFETY));
+            if watch.is_new {
+                standing = engine.look(&self.place).map_err(fault)?;
+                continue;
             }
-            if !watch.is_new {
-                let limits = [deadline, check_at, look_at, Some(now.after(SAFETY))];
-                let until = limits.into_iter().flatten().min().expect("one is there");
-                engine.sleep(place.bell, &ahead, until);
-            }
-            standing = engine.look(place).map_err(fault)?;
+            let look_at = match room {
+                Room::UntilOthersCome(_) => Some(now.after(PATIENCE / 10)),
+                _ => look_at,
+            };
+            let limits = [self.deadline, self.check_at, look_at];
+            let until = limits.into_iter().flatten().min();
+            self.until = until.map_or(now.after(SAFETY), |until| until.min(now.after(SAFETY)));
+            (self.last_room, self.ahead, self.slept_since) = (room, ahead, now);
+            return Ok(Step::Sleep);
         }
+    }
+
+    fn move_to(&mut self, place: Place) {
+        let left = std::mem::replace(&mut self.place, place);
+        self.keeper.engine().put_bell(left.bell);
     }
 
     /// A wait that ends by itself, or in nobody's name, is never part of a deadlock. One that would be for oneself is
     /// found at once.
-    fn first_check(&self, place: &Place, now: Time) -> Option<Time> {
+    fn first_check(&self) -> Option<Time> {
         let is_checked = self.ask.owner.is_some() && self.ask.is_endless;
-        let first = if place.waits_for_itself {
-            now
+        let first = if self.place.waits_for_itself {
+            self.began
         } else {
-            now.after(CHECK_AFTER)
+            self.began.after(CHECK_AFTER)
         };
         is_checked.then_some(first)
     }
 
     #[cold]
-    fn look_for_deadlock(&self, place: &Place) -> Result<(), CoordError> {
-        let engine = self.session.engine();
-        let listing = engine.list().map_err(|fault| at(fault, &self.ask.key))?;
-        match deadlock::find(&listing, place.ticket) {
+    fn look_for_deadlock(&self) -> Result<(), CoordError> {
+        let engine = self.keeper.engine();
+        let (key, ticket) = (&self.ask.key, self.place.ticket);
+        if self.keeper.is_late() {
+            // What was given back, or left, is still there.
+            return Ok(());
+        }
+        let mut listing = engine.list().map_err(|fault| at(fault, key))?;
+        if deadlock::find(&listing, ticket).is_none() {
+            return Ok(());
+        }
+        // The dead keep nobody, but may not have been taken out yet.
+        let mut sessions = listing.sessions();
+        sessions.remove(&self.place.bell.session);
+        let sessions: Vec<_> = sessions.into_iter().collect();
+        listing.remove(&engine.watch(&sessions).dead);
+        match deadlock::find(&listing, ticket) {
             None => Ok(()),
-            Some(circle) => Err(self.deadlock(circle)),
+            Some(circle) => Err(CoordError::Deadlock {
+                at: place_of(key),
+                circle: Arc::new(circle),
+            }),
         }
-    }
-
-    fn deadlock(&self, circle: Circle) -> CoordError {
-        let at = At {
-            key: Some(Arc::clone(&self.ask.key)),
-            operation: Operation::Acquire,
-        };
-        CoordError::Deadlock {
-            at,
-            circle: Arc::new(circle),
-        }
-    }
-
-    #[cold]
-    fn gone(&self) -> CoordError {
-        at(
-            Fault::Store("its place in the queue was taken away".into()),
-            &self.ask.key,
-        )
     }
 
     /// Takes it out of the queue. Answers with what it was granted before, if it was.
-    fn leave(&self) -> Option<Holder> {
-        let left = self.session.engine().leave(&self.place);
+    pub(super) fn leave(&self) -> Option<Holder> {
+        let left = self.keeper.engine().leave(&self.place);
         if let Err(Fault::Busy | Fault::Store(_)) = left {
             // Otherwise it would be granted what nobody gives back.
-            self.session
-                .keeper
-                .give_back_late(Late::Place(self.place.clone()));
+            self.keeper.give_back_late(Late::Place(self.place.clone()));
         }
         left.ok().flatten()
     }
 }
 
-/// A bell that goes back when nobody waits for it.
-struct OneBell<'a> {
-    session: &'a Session,
-    bell: Bell,
-}
-
-impl Drop for OneBell<'_> {
+impl Drop for Waiting {
     fn drop(&mut self) {
-        self.session.engine().put_bell(self.bell);
+        self.keeper.engine().put_bell(self.place.bell);
     }
 }

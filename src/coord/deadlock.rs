@@ -3,7 +3,8 @@
 //! The rows of a store are a wait-for graph: an owner that waits for a key waits for all who hold it and who stand before it
 //! there, as far as they are in its way, or for one permit. The walker of [`sync::deadlock`](crate::sync::deadlock) looks
 //! for a circle in it. Leases that aren't renewed end by themselves, and so do waits with a time limit: they keep nobody.
-//! What is held or wanted in the name of no owner keeps nobody either, as far as one can tell.
+//! What is held or wanted in the name of no owner keeps nobody either, as far as one can tell. The ancestors of an owner wait
+//! for it, as long as it waits itself.
 //!
 //! The owner whose wait has closed the circle is told, which is the one with the greatest ticket, and the others aren't.
 //! Everybody looks at one snapshot of all rows, so whoever waits last finds the circle, if nobody has before.
@@ -27,7 +28,7 @@ use crate::sync::deadlock::Waits;
 ///
 /// let store = MemoryStore::new();
 /// let me = Owner::new();
-/// let lock = Lock::new(&store, "reports").owned_by(me);
+/// let lock = Lock::new(&store, "reports").owned_by(&me);
 /// let _guard = lock.lock()?;
 /// let Err(CoordError::Deadlock { circle, .. }) = lock.lock() else { unreachable!() };
 /// assert_eq!(circle.steps().len(), 1);
@@ -90,18 +91,18 @@ pub(super) fn find(listing: &Listing, ticket: u64) -> Option<Circle> {
         .waiters
         .iter()
         .find(|waiter| waiter.ticket == ticket)?;
-    let node = graph.node(waiter)?;
-    let nodes = graph.waits.circle_of(node)?;
+    let owner = owner_of_waiter(waiter)?;
+    let nodes = graph.waits.circle_of(graph.number(owner))?;
     let next = nodes.iter().cycle().skip(1);
-    let edges: Option<Vec<_>> = nodes
+    let edges = nodes
         .iter()
         .zip(next)
-        .map(|(&from, &to)| graph.edges.get(&(from, to)).copied())
-        .collect();
-    let edges = edges?;
-    let last = edges.iter().map(|waiter| waiter.ticket).max();
+        .map(|(&from, &to)| graph.edges.get(&(from, to)));
+    // Those of ancestors for what is done for them are waits for no key.
+    let waits: Vec<_> = edges.filter_map(|edge| edge.copied().flatten()).collect();
+    let last = waits.iter().map(|waiter| waiter.ticket).max();
     (last == Some(ticket)).then(|| Circle {
-        steps: edges
+        steps: waits
             .into_iter()
             .map(|waiter| step(listing, waiter))
             .collect(),
@@ -109,50 +110,64 @@ pub(super) fn find(listing: &Listing, ticket: u64) -> Option<Circle> {
 }
 
 fn step(listing: &Listing, waiter: &Waiter) -> CircleStep {
+    let owner = waiter.ask.owner.clone();
+    let session = listing.sessions.iter().find(|row| row.id == waiter.session);
     CircleStep {
-        owner: waiter.ask.owner.expect("only owners wait for each other"),
-        process: super::session::process(
-            listing.sessions.iter().find(|row| row.id == waiter.session),
-        ),
+        owner: owner.expect("only owners wait for each other"),
+        process: super::session::process(session),
         key: waiter.ask.key.as_ref().to_owned(),
     }
 }
 
 struct Graph<'a> {
-    owners: BTreeMap<Owner, u64>,
+    /// By the numbers of owners.
+    nodes: BTreeMap<u128, u64>,
     waits: Waits,
-    /// By which wait one waits for another.
-    edges: BTreeMap<(u64, u64), &'a Waiter>,
+    /// By which wait for a key one waits for another, if by one.
+    edges: BTreeMap<(u64, u64), Option<&'a Waiter>>,
 }
 
 impl<'a> Graph<'a> {
     fn of(listing: &'a Listing) -> Self {
         let held = listing.holders.iter().filter_map(owner_of_holder);
         let wanted = listing.waiters.iter().filter_map(owner_of_waiter);
-        let mut owners = BTreeMap::new();
-        for owner in held.chain(wanted) {
-            let next = owners.len() as u64 + 1;
-            owners.entry(owner).or_insert(next);
+        let mut nodes = BTreeMap::new();
+        for number in held.chain(wanted).flat_map(Owner::line) {
+            let next = nodes.len() as u64 + 1;
+            nodes.entry(*number).or_insert(next);
         }
         // One more stands for all who go on by themselves.
-        let waits = Waits::among(owners.len() as u64 + 1);
+        let waits = Waits::among(nodes.len() as u64 + 1);
+        let edges = BTreeMap::new();
         let mut graph = Self {
-            owners,
+            nodes,
             waits,
-            edges: BTreeMap::new(),
+            edges,
         };
         let mut permits = BTreeMap::new();
         for (at, waiter) in listing.waiters.iter().enumerate() {
-            if let Some(node) = graph.node(waiter) {
-                match waiter.ask.want {
-                    Want::Permit { limit } => {
-                        graph.add_permit(listing, waiter, node, limit, &mut permits)
-                    }
-                    Want::Exclusive | Want::Shared => graph.add_lock(listing, at, waiter, node),
+            let Some(owner) = owner_of_waiter(waiter) else {
+                continue;
+            };
+            let node = graph.number(owner);
+            graph.add_ancestors(owner);
+            match waiter.ask.want {
+                Want::Permit { limit } => {
+                    graph.add_permit(listing, waiter, node, limit, &mut permits);
                 }
+                Want::Exclusive | Want::Shared => graph.add_lock(listing, at, waiter, node),
             }
         }
         graph
+    }
+
+    fn add_ancestors(&mut self, owner: &Owner) {
+        for pair in owner.line().windows(2) {
+            let (child, parent) = (self.nodes[&pair[0]], self.nodes[&pair[1]]);
+            if self.edges.insert((parent, child), None).is_none() {
+                self.waits.wait_for(parent, child);
+            }
+        }
     }
 
     fn add_lock(&mut self, listing: &'a Listing, at: usize, waiter: &'a Waiter, node: u64) {
@@ -172,10 +187,10 @@ impl<'a> Graph<'a> {
         }
     }
 
-    fn add(&mut self, waiter: &'a Waiter, node: u64, owner: Option<Owner>) {
-        let holder = self.number(owner);
+    fn add(&mut self, waiter: &'a Waiter, node: u64, owner: Option<&Owner>) {
+        let holder = self.number_of(owner);
         self.waits.wait_for(node, holder);
-        self.edges.entry((node, holder)).or_insert(waiter);
+        self.edges.entry((node, holder)).or_insert(Some(waiter));
     }
 
     fn add_permit(
@@ -190,45 +205,41 @@ impl<'a> Graph<'a> {
             .holders
             .iter()
             .filter(|holder| holder.ask.key == waiter.ask.key);
+        let holders: Vec<_> = holders
+            .map(|holder| self.number_of(owner_of_holder(holder)))
+            .collect();
         let pool = *pools.entry(&waiter.ask.key).or_insert_with(|| {
             let pool = self
                 .waits
-                .add_permits((limit as usize).saturating_sub(holders.clone().count()));
-            for holder in holders.clone() {
-                self.waits
-                    .hold_permit(pool, number(&self.owners, owner_of_holder(holder)));
-            }
+                .add_permits((limit as usize).saturating_sub(holders.len()));
+            holders
+                .iter()
+                .for_each(|holder| self.waits.hold_permit(pool, *holder));
             pool
         });
         self.waits.wait_for_permit(node, pool);
         for holder in holders {
-            let holder = self.number(owner_of_holder(holder));
-            self.edges.entry((node, holder)).or_insert(waiter);
+            self.edges.entry((node, holder)).or_insert(Some(waiter));
         }
     }
 
-    fn node(&self, waiter: &Waiter) -> Option<u64> {
-        owner_of_waiter(waiter).map(|owner| self.owners[&owner])
+    fn number(&self, owner: &Owner) -> u64 {
+        self.nodes[&owner.number()]
     }
 
-    fn number(&self, owner: Option<Owner>) -> u64 {
-        number(&self.owners, owner)
+    /// The same, or the number of all who go on by themselves.
+    fn number_of(&self, owner: Option<&Owner>) -> u64 {
+        owner.map_or(self.nodes.len() as u64 + 1, |owner| self.number(owner))
     }
-}
-
-fn number(owners: &BTreeMap<Owner, u64>, owner: Option<Owner>) -> u64 {
-    owner.map_or(owners.len() as u64 + 1, |owner| owners[&owner])
 }
 
 /// Who has to let go, unless the lease ends by itself.
-fn owner_of_holder(holder: &Holder) -> Option<Owner> {
-    holder
-        .ask
-        .owner
-        .filter(|_| !matches!(holder.ask.lease, Lease::Fixed(_)))
+fn owner_of_holder(holder: &Holder) -> Option<&Owner> {
+    let ends = matches!(holder.ask.lease, Lease::Fixed(_));
+    holder.ask.owner.as_ref().filter(|_| !ends)
 }
 
 /// Who has to be granted it, unless the wait ends by itself.
-fn owner_of_waiter(waiter: &Waiter) -> Option<Owner> {
-    waiter.ask.owner.filter(|_| waiter.ask.is_endless)
+fn owner_of_waiter(waiter: &Waiter) -> Option<&Owner> {
+    waiter.ask.owner.as_ref().filter(|_| waiter.ask.is_endless)
 }

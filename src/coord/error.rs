@@ -279,8 +279,18 @@ impl fmt::Display for Kind {
     expect(dead_code, reason = "memory is always there")
 )]
 pub(super) enum Fault {
-    Kind { found: Kind, wanted: Kind },
-    Limit { found: u32, wanted: u32 },
+    Kind {
+        found: Kind,
+        wanted: Kind,
+        /// The other sessions that use it.
+        by: Vec<u64>,
+    },
+    Limit {
+        found: u32,
+        wanted: u32,
+        /// The other sessions that use it.
+        by: Vec<u64>,
+    },
     ForkedChild,
     Replaced,
     Closed,
@@ -295,8 +305,8 @@ impl Fault {
             operation,
         };
         match self {
-            Self::Kind { found, wanted } => CoordError::KindMismatch { at, found, wanted },
-            Self::Limit { found, wanted } => CoordError::LimitMismatch { at, found, wanted },
+            Self::Kind { found, wanted, .. } => CoordError::KindMismatch { at, found, wanted },
+            Self::Limit { found, wanted, .. } => CoordError::LimitMismatch { at, found, wanted },
             Self::ForkedChild => CoordError::ForkedChild { at },
             Self::Replaced => CoordError::StoreReplaced { at },
             Self::Closed => CoordError::Closed { at },

@@ -6,26 +6,33 @@ use std::time::Duration;
 use super::CoordError;
 use super::error::Operation;
 use super::hold::Hold;
-use super::session::Session;
+use super::session::{Session, let_go, release};
 
 /// Something that is held, and given back when this is dropped.
 pub(super) struct Guard {
     session: Arc<Session>,
     pub(super) hold: Arc<Hold>,
-    is_released: bool,
+    by: By,
+}
+
+/// Who gives it back.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    ThisThread,
+    /// A task got it, which must not block.
+    Clerk,
+    /// That was done.
+    Nobody,
 }
 
 impl Guard {
-    pub(super) fn of(session: &Arc<Session>, hold: Arc<Hold>) -> Self {
-        Self {
-            session: Arc::clone(session),
-            hold,
-            is_released: false,
-        }
+    pub(super) fn of(session: &Arc<Session>, hold: Arc<Hold>, by: By) -> Self {
+        let session = Arc::clone(session);
+        Self { session, hold, by }
     }
 
     pub(super) fn is_valid(&self) -> bool {
-        self.session.engine().is_usable() && self.hold.is_valid(self.session.engine().now())
+        self.session.engine().check().is_ok() && self.hold.is_valid(self.session.engine().now())
     }
 
     pub(super) fn check(&self, operation: Operation) -> Result<(), CoordError> {
@@ -38,6 +45,9 @@ impl Guard {
     }
 
     pub(super) fn remaining(&self) -> Option<Duration> {
+        if self.session.engine().check().is_err() {
+            return Some(Duration::ZERO);
+        }
         self.hold.remaining(self.session.engine().now())
     }
 
@@ -46,15 +56,22 @@ impl Guard {
     }
 
     pub(super) fn release(mut self) -> Result<(), CoordError> {
-        self.is_released = true;
-        self.session.release(&self.hold)
+        self.by = By::Nobody;
+        release(&self.session.keeper, &self.hold)
+    }
+
+    pub(super) async fn release_async(mut self) -> Result<(), CoordError> {
+        self.by = By::Nobody;
+        self.session.clerk.release(Arc::clone(&self.hold)).await
     }
 }
 
 impl Drop for Guard {
     fn drop(&mut self) {
-        if !self.is_released {
-            self.session.let_go(&self.hold);
+        match self.by {
+            By::ThisThread => let_go(&self.session.keeper, &self.hold),
+            By::Clerk => self.session.clerk.let_go(Arc::clone(&self.hold)),
+            By::Nobody => {}
         }
     }
 }
@@ -144,7 +161,8 @@ macro_rules! forward {
                 &self.0.hold.lost
             }
 
-            /// Lets the lease end so long after now, whether it would end sooner or later otherwise. A lease of the
+            /// Lets the lease end so long after now, whether it would end sooner or later otherwise; one that renews itself is
+            /// renewed as soon as less than two thirds of its own time are left. A lease of the
             /// session gets an end by that.
             ///
             /// # Errors
@@ -186,6 +204,19 @@ macro_rules! forward {
             /// See [`Lock`](crate::coord::Lock).
             pub fn release(self) -> Result<(), crate::coord::CoordError> {
                 self.0.release()
+            }
+
+            /// The same for a task: another thread does it, also if this is dropped before it is ready.
+            ///
+            /// # Errors
+            ///
+            /// Those of [`release`](Self::release).
+            ///
+            /// # Examples
+            ///
+            /// See [`Lock::lock_async`](crate::coord::Lock::lock_async).
+            pub async fn release_async(self) -> Result<(), crate::coord::CoordError> {
+                self.0.release_async().await
             }
         }
 

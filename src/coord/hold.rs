@@ -18,6 +18,8 @@ pub(super) struct Hold {
     pub(super) lease: Lease,
     /// Set when it is known to be lost.
     pub(super) lost: Event,
+    /// Locked by whoever changes its lease in the store, so that what is known of it here isn't from before another change.
+    pub(super) changing: Mutex<()>,
     term: Mutex<Term>,
 }
 
@@ -45,9 +47,10 @@ impl Hold {
             slot,
             lease: ask.lease,
             lost: Event::new(),
+            changing: Mutex::new(()),
             term: Mutex::new(Term {
                 ends: expires,
-                renew: next_renewal(ask.lease, now),
+                renew: renewal(ask.lease, expires, now),
             }),
         }
     }
@@ -67,12 +70,24 @@ impl Hold {
         self.term.lock().renew.is_some_and(|renew| renew <= now)
     }
 
-    /// It lasts until then, and was renewed now.
-    pub(super) fn extend(&self, ends: Time, now: Time) {
-        *self.term.lock() = Term {
-            ends: Some(ends),
-            renew: next_renewal(self.lease, now),
-        };
+    /// It lasts until then, as the store says, as of now.
+    pub(super) fn set_end(&self, ends: Time, now: Time) {
+        let ends = Some(ends);
+        let renew = renewal(self.lease, ends, now);
+        *self.term.lock() = Term { ends, renew };
+    }
+
+    /// It may end sooner from now on. Answers with what was before, for the case that it doesn't.
+    pub(super) fn doubt(&self, ends: Time) -> Option<Time> {
+        let mut term = self.term.lock();
+        let before = term.ends;
+        term.ends = Some(before.map_or(ends, |before| before.min(ends)));
+        before
+    }
+
+    /// It doesn't.
+    pub(super) fn trust(&self, ends: Option<Time>) {
+        self.term.lock().ends = ends;
     }
 
     /// To be tried again a little later.
@@ -91,9 +106,11 @@ impl Hold {
     }
 }
 
-fn next_renewal(lease: Lease, now: Time) -> Option<Time> {
-    // One that is over at once isn't renewed all the time.
-    lease
-        .renewal()
-        .map(|time| now.after(time.max(Duration::from_millis(1))))
+/// When two thirds of the time are left, and not all the time if that is short.
+fn renewal(lease: Lease, ends: Option<Time>, now: Time) -> Option<Time> {
+    let Lease::Renewed(time) = lease else {
+        return None;
+    };
+    let left = ends?.since(now).saturating_sub(time / 3 * 2);
+    Some(now.after(left.max(Duration::from_millis(1))))
 }

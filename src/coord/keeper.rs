@@ -1,7 +1,7 @@
 //! Looks after what a session holds: renews leases, notices what is lost, and gives back late what couldn't be given back.
 //!
-//! A thread does that, from the first grant on, as long as there is something to look after or there was within the last
-//! second. Where the clock is a virtual one, whoever sets it does it instead.
+//! A thread does that, from the first grant on until the store is closed. It sleeps when there is nothing to look after and
+//! there was nothing within the last second. Where the clock is a virtual one, whoever sets it does it instead.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -11,6 +11,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::error::Fault;
 use super::hold::Hold;
+use super::session::extend;
 use super::store::{Engine, Place};
 use super::time::Time;
 
@@ -56,9 +57,18 @@ impl Keeper {
         })
     }
 
+    pub(super) fn engine(&self) -> &dyn Engine {
+        &*self.engine
+    }
+
     pub(super) fn add(self: &Arc<Self>, hold: &Arc<Hold>) {
         let now = self.engine.now();
         let mut state = self.state.lock();
+        if state.is_closed {
+            // It was granted, and taken away by the end, before this one came to know of it.
+            drop(state);
+            return hold.lost.set();
+        }
         state.holds.insert(hold.token, Arc::clone(hold));
         state.is_busy = true;
         let check = *state.next_check.get_or_insert(now.after(CHECK_EVERY));
@@ -78,6 +88,11 @@ impl Keeper {
         state.late.push(late);
         state.next_check = Some(state.next_check.map_or(next, |check| check.min(next)));
         self.wake_by(next, state);
+    }
+
+    /// Whether there is something that couldn't be given back yet.
+    pub(super) fn is_late(&self) -> bool {
+        !self.state.lock().late.is_empty()
     }
 
     /// Everything is lost.
@@ -140,9 +155,9 @@ impl Keeper {
             if hold.lost.is_set() || !hold.is_to_be_renewed(now) {
                 continue;
             }
-            match self.engine.extend(&hold.key, hold.token, time) {
-                Ok(Some(ends)) => hold.extend(ends, now),
-                Ok(None) => self.lose(hold),
+            match extend(&*self.engine, hold, time) {
+                Ok(true) => {}
+                Ok(false) => self.lose(hold),
                 Err(fault) => {
                     hold.put_off(now);
                     return Err(fault);

@@ -39,12 +39,4 @@ impl Lease {
             Self::Renewed(time) | Self::Fixed(time) => Some(time),
         }
     }
-
-    /// When it is to be renewed after that moment.
-    pub(super) fn renewal(self) -> Option<Duration> {
-        match self {
-            Self::Renewed(time) => Some(time / 3),
-            Self::Session | Self::Fixed(_) => None,
-        }
-    }
 }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::CoordError;
 use super::acquire::{Patience, acquire};
-use super::guard::Guard;
+use super::guard::{By, Guard};
 use super::lease::Lease;
 use super::owner::Owner;
 use super::session::Session;
@@ -100,8 +100,8 @@ impl Lock {
     ///
     /// See [`Owner`].
     #[must_use]
-    pub fn owned_by(mut self, owner: Owner) -> Self {
-        self.ask.owner = Some(owner);
+    pub fn owned_by(mut self, owner: &Owner) -> Self {
+        self.ask.owner = Some(owner.clone());
         self
     }
 
@@ -234,6 +234,34 @@ impl Lock {
         self.acquire(Patience::until(moment))
     }
 
+    /// Waits for the lock without blocking the thread, on any executor.
+    ///
+    /// A thread of the store stands in the queue for all of its tasks. If this is dropped before it is ready, it leaves the
+    /// queue, or gives back what was granted meanwhile. The guard is given back by that thread as well when it is
+    /// dropped; its other methods take a short transaction on the thread that calls them. Nothing happens before the first poll.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`lock`](Self::lock), without `Cancelled`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{CoordError, Lock, MemoryStore};
+    ///
+    /// # pollster::block_on(async {
+    /// let store = MemoryStore::new();
+    /// let guard = Lock::new(&store, "reports").lock_async().await?;
+    /// guard.release_async().await?;
+    /// # Ok::<_, CoordError>(())
+    /// # })?;
+    /// # Ok::<_, CoordError>(())
+    /// ```
+    pub async fn lock_async(&self) -> Result<LockGuard, CoordError> {
+        let hold = self.session.clerk.acquire(self.ask.clone()).await?;
+        Ok(LockGuard(Guard::of(&self.session, hold, By::Clerk)))
+    }
+
     /// Whether somebody holds it, in whatever mode. It may have changed when this returns, and who has died may count.
     ///
     /// # Errors
@@ -261,8 +289,8 @@ impl Lock {
     }
 
     fn acquire(&self, patience: Patience) -> Result<LockGuard, CoordError> {
-        let hold = acquire(&self.session, self.ask.clone(), patience)?;
-        Ok(LockGuard(Guard::of(&self.session, hold)))
+        let hold = acquire(&self.session.keeper, self.ask.clone(), patience)?;
+        Ok(LockGuard(Guard::of(&self.session, hold, By::ThisThread)))
     }
 }
 

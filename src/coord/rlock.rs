@@ -206,7 +206,7 @@ impl RLock {
                 guard
             }
             None => {
-                let owned = self.lock.clone().owned_by(Owner::current_thread());
+                let owned = self.lock.clone().owned_by(&Owner::current_thread());
                 let guard = Arc::new(acquire(&owned)?);
                 self.held.lock().insert(thread, Arc::downgrade(&guard));
                 guard

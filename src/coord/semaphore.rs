@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use super::CoordError;
 use super::acquire::{Patience, acquire};
-use super::guard::Guard;
+use super::guard::{By, Guard};
 use super::lease::Lease;
 use super::owner::Owner;
 use super::session::Session;
@@ -96,14 +96,14 @@ impl Semaphore {
     /// use hapax::coord::{CoordError, MemoryStore, Owner, Semaphore};
     ///
     /// let store = MemoryStore::new();
-    /// let downloads = Semaphore::new(&store, "downloads", 1).owned_by(Owner::new());
+    /// let downloads = Semaphore::new(&store, "downloads", 1).owned_by(&Owner::new());
     /// let permit = downloads.acquire()?;
     /// assert!(matches!(downloads.acquire(), Err(CoordError::Deadlock { .. })));
     /// # Ok::<_, CoordError>(())
     /// ```
     #[must_use]
-    pub fn owned_by(mut self, owner: Owner) -> Self {
-        self.ask.owner = Some(owner);
+    pub fn owned_by(mut self, owner: &Owner) -> Self {
+        self.ask.owner = Some(owner.clone());
         self
     }
 
@@ -227,9 +227,33 @@ impl Semaphore {
         self.get(Patience::until(moment))
     }
 
+    /// Waits for a permit without blocking the thread, on any executor: as [`Lock::lock_async`](super::Lock::lock_async).
+    ///
+    /// # Errors
+    ///
+    /// Those of [`acquire`](Self::acquire), without `Cancelled`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{MemoryStore, Semaphore};
+    ///
+    /// # pollster::block_on(async {
+    /// let store = MemoryStore::new();
+    /// let permit = Semaphore::new(&store, "downloads", 2).acquire_async().await?;
+    /// assert_eq!(permit.slot(), 0);
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// # })?;
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    pub async fn acquire_async(&self) -> Result<Permit, CoordError> {
+        let hold = self.session.clerk.acquire(self.ask.clone()).await?;
+        Ok(Permit(Guard::of(&self.session, hold, By::Clerk)))
+    }
+
     fn get(&self, patience: Patience) -> Result<Permit, CoordError> {
-        let hold = acquire(&self.session, self.ask.clone(), patience)?;
-        Ok(Permit(Guard::of(&self.session, hold)))
+        let hold = acquire(&self.session.keeper, self.ask.clone(), patience)?;
+        Ok(Permit(Guard::of(&self.session, hold, By::ThisThread)))
     }
 }
 

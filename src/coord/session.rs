@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::CoordError;
+use super::clerk::Clerk;
 use super::error::{Fault, Operation};
 use super::hold::Hold;
 use super::keeper::{Keeper, Late};
@@ -15,55 +16,30 @@ use super::store::{Engine, Listing, SessionRow, Want};
 pub struct Session {
     engine: Arc<dyn Engine>,
     pub(super) keeper: Arc<Keeper>,
+    pub(super) clerk: Arc<Clerk>,
 }
 
 impl Session {
     pub(super) fn of(engine: Arc<dyn Engine>) -> Arc<Self> {
         let keeper = Keeper::of(Arc::clone(&engine));
-        Arc::new(Self { engine, keeper })
+        let clerk = Clerk::of(Arc::clone(&keeper));
+        Arc::new(Self {
+            engine,
+            keeper,
+            clerk,
+        })
     }
 
     pub(super) fn engine(&self) -> &dyn Engine {
         &*self.engine
     }
 
-    pub(super) fn release(&self, hold: &Hold) -> Result<(), CoordError> {
-        let lost = || CoordError::lost(&hold.key, Operation::Release, hold.token);
-        // Who closes the store takes all of them.
-        if !self.keeper.remove(hold) {
-            return Err(lost());
-        }
-        match self.engine.release(&hold.key, hold.token) {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(lost()),
-            Err(fault) => Err(fault.at(Some(&hold.key), Operation::Release)),
-        }
-    }
-
-    /// The same where nobody hears of an error. What can't be done now is done later.
-    pub(super) fn let_go(&self, hold: &Arc<Hold>) {
-        if self.keeper.remove(hold)
-            && let Err(Fault::Busy | Fault::Store(_)) = self.engine.release(&hold.key, hold.token)
-        {
-            let key = Arc::clone(&hold.key);
-            self.keeper.give_back_late(Late::Grant(key, hold.token));
-        }
-    }
-
     pub(super) fn extend(&self, hold: &Hold, time: Duration) -> Result<(), CoordError> {
-        let lost = || CoordError::lost(&hold.key, Operation::Extend, hold.token);
-        let now = self.engine.now();
-        if !hold.is_valid(now) {
-            return Err(lost());
-        }
-        match self.engine.extend(&hold.key, hold.token, time) {
-            Ok(Some(ends)) => {
-                hold.extend(ends, now);
-                Ok(())
-            }
-            Ok(None) => {
+        match extend(&*self.engine, hold, time) {
+            Ok(true) => Ok(()),
+            Ok(false) => {
                 hold.lost.set();
-                Err(lost())
+                Err(CoordError::lost(&hold.key, Operation::Extend, hold.token))
             }
             Err(fault) => Err(fault.at(Some(&hold.key), Operation::Extend)),
         }
@@ -79,10 +55,12 @@ impl Session {
     }
 
     pub(super) fn close(&self) -> Result<(), CoordError> {
-        self.keeper.close();
-        self.engine
-            .close()
-            .map_err(|fault| fault.at(None, Operation::Close))
+        let closed = self.engine.check().and_then(|()| {
+            self.clerk.close();
+            self.keeper.close();
+            self.engine.close()
+        });
+        closed.map_err(|fault| fault.at(None, Operation::Close))
     }
 
     pub(super) fn list(&self) -> Result<Vec<Status>, CoordError> {
@@ -92,6 +70,54 @@ impl Session {
             .map_err(|fault| fault.at(None, Operation::List))?;
         Ok(by_key(&listing))
     }
+}
+
+/// Gives it back.
+pub(super) fn release(keeper: &Keeper, hold: &Hold) -> Result<(), CoordError> {
+    let lost = || CoordError::lost(&hold.key, Operation::Release, hold.token);
+    let fault = |fault: Fault| fault.at(Some(&hold.key), Operation::Release);
+    keeper.engine().check().map_err(fault)?;
+    // Who closes the store takes all of them.
+    if !keeper.remove(hold) {
+        return Err(lost());
+    }
+    match keeper.engine().release(&hold.key, hold.token) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(lost()),
+        Err(error) => Err(fault(error)),
+    }
+}
+
+/// The same where nobody hears of an error. What can't be done now is done later.
+pub(super) fn let_go(keeper: &Arc<Keeper>, hold: &Hold) {
+    if keeper.engine().check().is_ok()
+        && keeper.remove(hold)
+        && let Err(Fault::Busy | Fault::Store(_)) = keeper.engine().release(&hold.key, hold.token)
+    {
+        keeper.give_back_late(Late::Grant(Arc::clone(&hold.key), hold.token));
+    }
+}
+
+/// Lets a lease end so long after now. False if it has ended before, or was taken away.
+///
+/// If it will end sooner than it would have, this process believes so before others can.
+pub(super) fn extend(engine: &dyn Engine, hold: &Hold, time: Duration) -> Result<bool, Fault> {
+    engine.check()?;
+    let _one_at_a_time = hold.changing.lock();
+    let now = engine.now();
+    if !hold.is_valid(now) {
+        return Ok(false);
+    }
+    let before = hold.doubt(now.after(time));
+    match engine.extend(&hold.key, hold.token, time) {
+        Ok(Some(ends)) => hold.set_end(ends, now),
+        Ok(None) => return Ok(false),
+        Err(fault) => {
+            hold.trust(before);
+            return Err(fault);
+        }
+    }
+    Ok(true)
 }
 
 impl Drop for Session {
@@ -117,7 +143,7 @@ fn by_key(listing: &Listing) -> Vec<Status> {
                 since: wall_time(holder.since),
                 remaining: listing.now.filter(|_| same_clock).and_then(remaining),
                 tag: holder.ask.tag.as_deref().map(str::to_owned),
-                owner: holder.ask.owner,
+                owner: holder.ask.owner.clone(),
                 process: process(session),
             });
     }
@@ -128,7 +154,7 @@ fn by_key(listing: &Listing) -> Vec<Status> {
                 mode: waiter.ask.want.mode(),
                 ticket: waiter.ticket,
                 since: wall_time(waiter.since),
-                owner: waiter.ask.owner,
+                owner: waiter.ask.owner.clone(),
                 process: process(sessions.get(&waiter.session).copied()),
             });
     }

@@ -5,6 +5,7 @@ mod memory;
 #[cfg(feature = "coord-sqlite")]
 mod sqlite;
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -125,11 +126,12 @@ pub(super) mod sealed {
 pub(super) trait Engine: Send + Sync {
     fn now(&self) -> Time;
 
-    /// False in a child that was forked, and once it is closed. Asks nobody.
-    fn is_usable(&self) -> bool;
+    /// An error in a child that was forked, where locks that threads had which aren't there any more stay locked. Takes none.
+    fn check(&self) -> Result<(), Fault>;
 
-    /// Grants it, or queues or refuses the caller, after it has taken out what belongs to the dead.
-    fn enter(&self, ask: &Ask, bell: Option<Bell>, dead: &[u64]) -> Result<Entered, Fault>;
+    /// Grants it, or queues or refuses the caller, after it has taken out what belongs to the dead. Whoever is queued leaves,
+    /// or is granted it, and puts the bell of its place back.
+    fn enter(&self, ask: &Ask, otherwise: Otherwise, dead: &[u64]) -> Result<Entered, Fault>;
 
     /// How a waiter stands. Changes nothing.
     fn look(&self, place: &Place) -> Result<Standing, Fault>;
@@ -157,20 +159,34 @@ pub(super) trait Engine: Send + Sync {
     /// Takes out all that belongs to this session, and wakes its waiters. Nothing is done twice.
     fn close(&self) -> Result<(), Fault>;
 
-    fn take_bell(&self) -> Result<Bell, Fault>;
-
     fn put_bell(&self, bell: Bell);
 
     /// Looks after sessions, so that [`sleep`](Self::sleep) ends when one of them does.
     fn watch(&self, sessions: &[u64]) -> Watch;
 
-    /// Sleeps until the bell is rung, a session ends that is watched, or it is that late, or for no reason.
-    fn sleep(&self, bell: Bell, watched: &[u64], until: Time);
+    /// A bell that isn't a waiter's.
+    fn take_bell(&self) -> Result<Bell, Fault>;
+
+    fn ring(&self, bell: Bell) -> Result<(), Fault>;
+
+    /// Those of them that have ended, without looking after them.
+    fn find_dead(&self, sessions: &[u64]) -> Vec<u64>;
+
+    /// Sleeps until a bell is rung, a session ends that is watched, or it is that late, or for no reason. Answers which of
+    /// them are to look.
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Vec<bool>;
 
     /// Whether leases are looked after by whoever sets the clock, and not by a thread.
     fn is_driven(&self) -> bool {
         false
     }
+}
+
+/// What becomes of somebody who can't be granted something at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Otherwise {
+    Refuse,
+    Queue,
 }
 
 pub(super) enum Entered {
@@ -190,6 +206,13 @@ pub(super) struct Place {
     pub(super) waits_for_itself: bool,
 }
 
+/// A waiter that sleeps.
+pub(super) struct Sleeper<'a> {
+    pub(super) bell: Bell,
+    /// The sessions that it watches.
+    pub(super) watched: &'a [u64],
+}
+
 /// What came of watching.
 #[derive(Debug, Default)]
 pub(super) struct Watch {
@@ -207,6 +230,23 @@ pub(super) struct Listing {
     pub(super) sessions: Vec<SessionRow>,
     /// By the clock of this session.
     pub(super) now: Option<Time>,
+}
+
+impl Listing {
+    /// Those who hold something or wait.
+    pub(super) fn sessions(&self) -> BTreeSet<u64> {
+        let holders = self.holders.iter().map(|holder| holder.session);
+        let waiters = self.waiters.iter().map(|waiter| waiter.session);
+        holders.chain(waiters).collect()
+    }
+
+    /// Takes out what belongs to them.
+    pub(super) fn remove(&mut self, dead: &[u64]) {
+        self.holders
+            .retain(|holder| !dead.contains(&holder.session));
+        self.waiters
+            .retain(|waiter| !dead.contains(&waiter.session));
+    }
 }
 
 /// What is known of a session.

@@ -162,15 +162,27 @@ fn tokens_grow() {
     assert!(tokens.is_sorted_by(|one, other| one < other), "{tokens:?}");
 }
 
+/// The one who waits for it is its ancestor.
 #[test]
 fn an_owner_is_joined() {
     let place = Place::new();
     let owner = "0123456789abcdef0123456789abcdef";
     let mut command = place.lock(&[], "echo $HAPAX_OWNER");
-    assert_eq!(
-        output(command.env("HAPAX_OWNER", owner)).stdout,
-        format!("{owner}\n").as_bytes()
-    );
+    let output = output(command.env("HAPAX_OWNER", owner));
+    let text = String::from_utf8(output.stdout).unwrap();
+    let (own, ancestor) = text.trim().split_once('.').unwrap();
+    assert_eq!((own.len(), ancestor), (32, owner));
+}
+
+/// Two commands of one parent wait for each other, as those of strangers do.
+#[test]
+fn siblings_share_a_key() {
+    let place = Place::new();
+    let hapax = env!("CARGO_BIN_EXE_hapax");
+    let script =
+        format!("for i in 1 2; do {hapax} lock inner -- sh -c 'sleep 0.1; echo done' & done; wait");
+    let output = output(&mut place.lock(&[], &script));
+    assert_eq!(output.stdout, b"done\ndone\n", "{output:?}");
 }
 
 /// The descriptors of the command.

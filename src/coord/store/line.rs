@@ -9,7 +9,8 @@
 //! - *Barging.* Who comes when there is room takes it, though others wait, until the first of those has been the first for
 //!   [`PATIENCE`]: from then on it is *due*, nobody passes it, and whoever lets go hands over to it. So a key that is taken
 //!   and let go all the time stays with one process for a while, and isn't handed to and fro, and each waiter gets its
-//!   turn. A waiter that asked for a strict order is due at once.
+//!   turn. A waiter that asked for a strict order is due at once. One that isn't due and finds that there is room takes that
+//!   if nobody else comes within a tenth of that time.
 //! - *Who is to be rung.* Who was granted something. Who has become the first, because from then on it watches the holders,
 //!   and its patience runs. Who has lost the one before it, whom it watched.
 
@@ -89,6 +90,9 @@ pub(in crate::coord) struct Waiter {
 pub(in crate::coord) trait Moment {
     fn now(&self) -> Time;
 
+    /// The last number that was given out, of this key or of another.
+    fn last_number(&self) -> u64;
+
     /// A number greater than all that came before, of this key and of others.
     fn next_number(&mut self) -> u64;
 
@@ -103,13 +107,23 @@ pub(in crate::coord) enum Standing {
     Waiting {
         /// The sessions whose end may be what it waits for.
         ahead: Vec<u64>,
-        /// It is the first, and there is room for it.
-        is_free: bool,
+        /// Others whose end the first waiter looks after, unless it was stopped.
+        held_by: Vec<u64>,
+        room: Room,
         /// There may be room for it by then, if it isn't told.
         look_at: Option<Time>,
     },
     /// It isn't there any more.
     Gone,
+}
+
+/// Whether there is room for the first waiter.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::coord) enum Room {
+    No,
+    /// That isn't due: others may come by. This was the last number that was given out.
+    UntilOthersCome(u64),
+    Yes,
 }
 
 /// The rows of a key.
@@ -123,12 +137,16 @@ pub(in crate::coord) struct Line {
 }
 
 impl Line {
-    /// Whether somebody holds it in that name who doesn't let go by himself.
-    fn is_held_by(&self, owner: Option<Owner>) -> bool {
-        let is_own = |holder: &Holder| {
-            holder.ask.owner == owner && !matches!(holder.ask.lease, Lease::Fixed(_))
+    /// Whether somebody holds it in that name, or that of an ancestor, who doesn't let go by himself.
+    fn is_held_by(&self, owner: Option<&Owner>) -> bool {
+        let Some(owner) = owner else {
+            return false;
         };
-        owner.is_some() && self.holders.iter().any(is_own)
+        self.holders.iter().any(|holder| {
+            let held_by = holder.ask.owner.as_ref().map(Owner::number);
+            let is_own = held_by.is_some_and(|number| owner.line().contains(&number));
+            is_own && !matches!(holder.ask.lease, Lease::Fixed(_))
+        })
     }
 
     /// Takes out what doesn't count any more. True if there was something.
@@ -154,7 +172,7 @@ impl Line {
     }
 
     /// Is the key in use as something else?
-    fn check_kind(&self, want: Want) -> Result<(), Fault> {
+    fn check_kind(&self, want: Want, session: u64) -> Result<(), Fault> {
         let holders = self.holders.iter().map(|holder| holder.ask.want);
         let waiters = self.waiters.iter().map(|waiter| waiter.ask.want);
         let Some(found) = holders.chain(waiters).next() else {
@@ -162,42 +180,59 @@ impl Line {
         };
         match (found, want) {
             (Want::Permit { limit: found }, Want::Permit { limit: wanted }) if found != wanted => {
-                Err(Fault::Limit { found, wanted })
+                Err(Fault::Limit {
+                    found,
+                    wanted,
+                    by: self.others(session),
+                })
             }
             _ if found.kind() != want.kind() => Err(Fault::Kind {
                 found: found.kind(),
                 wanted: want.kind(),
+                by: self.others(session),
             }),
             _ => Ok(()),
         }
     }
 
-    /// Grants it at once, or puts somebody who has a bell at the end.
+    /// The other sessions that hold it or wait for it.
+    fn others(&self, session: u64) -> Vec<u64> {
+        let holders = self.holders.iter().map(|holder| holder.session);
+        let waiters = self.waiters.iter().map(|waiter| waiter.session);
+        let others: BTreeSet<_> = holders
+            .chain(waiters)
+            .filter(|other| *other != session)
+            .collect();
+        others.into_iter().collect()
+    }
+
+    /// Grants it at once, or puts somebody who can get a bell at the end.
     pub(in crate::coord) fn enter(
         &mut self,
         ask: &Ask,
         session: u64,
-        bell: Option<Bell>,
+        bell: Option<impl FnOnce() -> Result<Bell, Fault>>,
         moment: &mut impl Moment,
     ) -> Result<Entered, Fault> {
-        self.check_kind(ask.want)?;
+        self.check_kind(ask.want, session)?;
+        // The first one may have been stopped before it could take what it is due.
+        if let Some(head) = self.waiters.first()
+            && !may_be_passed(head.due, moment.now())
+        {
+            self.settle(moment);
+        }
         if let Some(holder) = self.grant_now(ask, session, moment) {
             return Ok(Entered::Granted(holder));
         }
         let Some(bell) = bell else {
-            let holders = self.holders.iter().map(|holder| holder.session);
-            let waiters = self.waiters.iter().map(|waiter| waiter.session);
-            let others: BTreeSet<_> = holders
-                .chain(waiters)
-                .filter(|other| *other != session)
-                .collect();
-            return Ok(Entered::Refused(others.into_iter().collect()));
+            return Ok(Entered::Refused(self.others(session)));
         };
+        let bell = bell()?;
         Ok(Entered::Queued(Place {
             key: Arc::clone(&ask.key),
             ticket: self.queue(ask, bell, moment),
             bell,
-            waits_for_itself: self.is_held_by(ask.owner),
+            waits_for_itself: self.is_held_by(ask.owner.as_ref()),
         }))
     }
 
@@ -247,8 +282,9 @@ impl Line {
         {
             let due = due(&head.ask, moment.now());
             head.due = Some(due);
-            // It watches the one before it, who is the holder now, and has no patience that would run out.
-            let knows = head.ask.is_strict && self.holders.len() == 1;
+            // It watches the one before it, who is the holder now, and there is no time that it would have to look at.
+            let knows = head.ask.is_strict
+                && matches!(&self.holders[..], [only] if only.ask.lease.time().is_none());
             if !knows {
                 self.to_ring.push(head.bell);
             }
@@ -264,7 +300,15 @@ impl Line {
         match self.waiters.first() {
             // It has heard when it became the first, but may sleep until it is due.
             Some(head) if may_be_passed(head.due, moment.now()) => self.to_ring.push(head.bell),
-            _ => self.settle(moment),
+            _ => {
+                self.settle(moment);
+                // Others may have come by whom it doesn't watch.
+                if let Some(head) = self.waiters.first()
+                    && !self.holders.is_empty()
+                {
+                    self.to_ring.push(head.bell);
+                }
+            }
         }
         true
     }
@@ -295,7 +339,7 @@ impl Line {
         &self,
         ticket: u64,
         session: u64,
-        now: Time,
+        moment: &impl Moment,
         is_over: impl Fn(&Holder) -> bool,
     ) -> Standing {
         if let Some(holder) = self.granted(ticket) {
@@ -316,13 +360,20 @@ impl Line {
             } else {
                 vec![before]
             };
+            // The first one has been stopped, or has just been rung.
+            let head = &self.waiters[0];
+            let lasting = self.holders.iter().filter(|holder| !is_over(holder));
+            let is_overdue = !may_be_passed(head.due, moment.now())
+                && self::room(lasting, head.ask.want).is_some();
+            let held_by = self.holders.iter().map(|holder| holder.session);
             return Standing::Waiting {
                 ahead,
-                is_free: false,
+                held_by: held_by.filter(|holder| *holder != session).collect(),
+                room: if is_overdue { Room::Yes } else { Room::No },
                 look_at: None,
             };
         }
-        let head = &self.waiters[0];
+        let (head, now) = (&self.waiters[0], moment.now());
         let lasting = || self.holders.iter().filter(|holder| !is_over(holder));
         let ahead: BTreeSet<_> = lasting()
             .map(|holder| holder.session)
@@ -330,7 +381,14 @@ impl Line {
             .collect();
         Standing::Waiting {
             ahead: ahead.into_iter().collect(),
-            is_free: room(lasting(), head.ask.want).is_some(),
+            held_by: Vec::new(),
+            room: match room(lasting(), head.ask.want) {
+                None => Room::No,
+                Some(_) if may_be_passed(head.due, now) => {
+                    Room::UntilOthersCome(moment.last_number())
+                }
+                Some(_) => Room::Yes,
+            },
             look_at: lasting()
                 .filter_map(|holder| holder.expires)
                 .chain(head.due.filter(|due| now < *due))

@@ -1,6 +1,6 @@
 //! A store in the memory of this process, for tests: with a clock that the test sets, and sessions that die on command.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -10,7 +10,8 @@ use parking_lot::{Condvar, Mutex};
 use super::line::{Line, Moment};
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Holder, Listing, Place, SessionRow, Standing, Store, Watch,
+    Ask, Bell, Engine, Entered, Holder, Listing, Otherwise, Place, SessionRow, Sleeper, Standing,
+    Store, Watch,
 };
 use crate::coord::error::Fault;
 use crate::coord::lease::Lease;
@@ -58,6 +59,8 @@ struct MemoryEngine {
 /// What all sessions share.
 struct Shared {
     rows: Mutex<Rows>,
+    /// Somebody has been rung, a session has ended, or the clock was set.
+    changed: Condvar,
     /// When this was made, by the machine's clock, unless the clock is a virtual one.
     began: Option<Instant>,
 }
@@ -69,7 +72,6 @@ struct Rows {
     sessions: BTreeMap<u64, State>,
     /// The virtual clock.
     virtual_now: Duration,
-    bells: HashMap<Bell, Arc<Condvar>>,
     rung: HashSet<Bell>,
     last_bell: u32,
 }
@@ -110,6 +112,7 @@ impl MemoryStore {
         Self::join(
             Arc::new(Shared {
                 rows: Mutex::default(),
+                changed: Condvar::new(),
                 began,
             }),
             None,
@@ -169,7 +172,7 @@ impl MemoryStore {
     pub fn crash(&self) {
         let mut rows = self.engine.shared.rows.lock();
         rows.sessions.remove(&self.engine.id);
-        rows.wake_all();
+        self.engine.shared.changed.notify_all();
         drop(rows);
         self.session.keeper.close();
     }
@@ -250,7 +253,7 @@ impl MemoryStore {
             let now = next.unwrap_or(end).min(end).max(shared.now());
             shared.rows.lock().virtual_now = now.since(Time(0));
             keepers.iter().for_each(|session| session.keeper.work());
-            shared.rows.lock().wake_all();
+            shared.changed.notify_all();
             if now == end && next.is_none_or(|next| next > end) {
                 return;
             }
@@ -274,29 +277,19 @@ impl Shared {
         Time(0).after(self.began.map_or(rows.virtual_now, |began| began.elapsed()))
     }
 
+    fn new_bell(&self, session: u64) -> Bell {
+        let mut rows = self.rows.lock();
+        rows.last_bell += 1;
+        let number = rows.last_bell;
+        Bell { session, number }
+    }
+
     fn running_keepers(&self) -> Vec<Arc<Session>> {
         let rows = self.rows.lock();
         let running = rows.sessions.values().filter(|state| !state.is_stopped);
         running
             .filter_map(|state| state.session.upgrade())
             .collect()
-    }
-}
-
-impl Rows {
-    fn wake_all(&self) {
-        self.bells.values().for_each(|bell| {
-            bell.notify_all();
-        });
-    }
-
-    fn ring(&mut self, to_ring: Vec<Bell>) {
-        for bell in to_ring {
-            if let Some(sleeper) = self.bells.get(&bell) {
-                sleeper.notify_all();
-                self.rung.insert(bell);
-            }
-        }
     }
 }
 
@@ -308,6 +301,10 @@ struct MemoryMoment<'a> {
 impl Moment for MemoryMoment<'_> {
     fn now(&self) -> Time {
         self.now
+    }
+
+    fn last_number(&self) -> u64 {
+        *self.last_number
     }
 
     fn next_number(&mut self) -> u64 {
@@ -348,12 +345,17 @@ impl MemoryEngine {
         if !line.holders.is_empty() || !line.waiters.is_empty() {
             rows.lines.insert(Arc::clone(key), line);
         }
-        rows.ring(to_ring);
+        if !to_ring.is_empty() {
+            rows.rung.extend(to_ring);
+            self.shared.changed.notify_all();
+        }
         Ok(answer)
     }
 
-    fn standing(&self, place: &Place, line: &Line, now: Time) -> Standing {
-        line.standing(place.ticket, self.id, now, |holder| is_over(holder, now))
+    fn standing(&self, place: &Place, line: &Line, moment: &MemoryMoment) -> Standing {
+        line.standing(place.ticket, self.id, moment, |holder| {
+            is_over(holder, moment.now)
+        })
     }
 }
 
@@ -366,31 +368,39 @@ impl Engine for MemoryEngine {
         self.shared.now()
     }
 
-    fn is_usable(&self) -> bool {
-        true
+    fn check(&self) -> Result<(), Fault> {
+        Ok(())
     }
 
-    fn enter(&self, ask: &Ask, bell: Option<Bell>, dead: &[u64]) -> Result<Entered, Fault> {
-        self.transact(&ask.key, dead, |line, moment| {
-            line.enter(ask, self.id, bell, moment)
-        })?
+    fn enter(&self, ask: &Ask, otherwise: Otherwise, dead: &[u64]) -> Result<Entered, Fault> {
+        let bell = (otherwise == Otherwise::Queue).then(|| self.shared.new_bell(self.id));
+        let entered = self.transact(&ask.key, dead, |line, moment| {
+            line.enter(ask, self.id, bell.map(|bell| move || Ok(bell)), moment)
+        })?;
+        if let (Some(bell), Err(_) | Ok(Entered::Granted(_))) = (bell, &entered) {
+            self.put_bell(bell);
+        }
+        entered
     }
 
     fn look(&self, place: &Place) -> Result<Standing, Fault> {
-        let rows = self.shared.rows.lock();
+        let mut rows = self.shared.rows.lock();
+        let rows = &mut *rows;
         if !rows.sessions.contains_key(&self.id) {
             return Err(Fault::Closed);
         }
+        let now = self.shared.now_in(rows);
         let Some(line) = rows.lines.get(&place.key) else {
             return Ok(Standing::Gone);
         };
-        Ok(self.standing(place, line, self.shared.now_in(&rows)))
+        let last_number = &mut rows.last_number;
+        Ok(self.standing(place, line, &MemoryMoment { now, last_number }))
     }
 
     fn claim(&self, place: &Place, dead: &[u64]) -> Result<Standing, Fault> {
         self.transact(&place.key, dead, |line, moment| {
             line.settle(moment);
-            self.standing(place, line, moment.now)
+            self.standing(place, line, moment)
         })
     }
 
@@ -474,58 +484,60 @@ impl Engine for MemoryEngine {
         }
         let mut rows = self.shared.rows.lock();
         rows.sessions.remove(&self.id);
-        rows.wake_all();
+        self.shared.changed.notify_all();
         Ok(())
     }
 
     fn take_bell(&self) -> Result<Bell, Fault> {
-        let mut rows = self.shared.rows.lock();
-        rows.last_bell += 1;
-        let bell = Bell {
-            session: self.id,
-            number: rows.last_bell,
-        };
-        rows.bells.insert(bell, Arc::default());
-        Ok(bell)
+        Ok(self.shared.new_bell(self.id))
     }
 
     fn put_bell(&self, bell: Bell) {
-        let mut rows = self.shared.rows.lock();
-        rows.bells.remove(&bell);
-        rows.rung.remove(&bell);
+        self.shared.rows.lock().rung.remove(&bell);
+    }
+
+    fn ring(&self, bell: Bell) -> Result<(), Fault> {
+        self.shared.rows.lock().rung.insert(bell);
+        self.shared.changed.notify_all();
+        Ok(())
     }
 
     fn watch(&self, sessions: &[u64]) -> Watch {
-        let rows = self.shared.rows.lock();
-        let is_dead = |session: &&u64| !rows.sessions.contains_key(session);
         Watch {
             is_new: false,
-            dead: sessions.iter().filter(is_dead).copied().collect(),
+            dead: self.find_dead(sessions),
         }
     }
 
-    fn sleep(&self, bell: Bell, watched: &[u64], until: Time) {
+    fn find_dead(&self, sessions: &[u64]) -> Vec<u64> {
+        let rows = self.shared.rows.lock();
+        let is_dead = |session: &&u64| !rows.sessions.contains_key(session);
+        sessions.iter().filter(is_dead).copied().collect()
+    }
+
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Vec<bool> {
         let mut rows = self.shared.rows.lock();
-        let is_woken = |rows: &mut Rows| {
-            rows.rung.remove(&bell)
-                || !rows.sessions.contains_key(&self.id)
-                || watched
-                    .iter()
-                    .any(|session| !rows.sessions.contains_key(session))
-        };
-        let Some(sleeper) = rows.bells.get(&bell).cloned() else {
-            return;
-        };
         loop {
+            let is_closed = !rows.sessions.contains_key(&self.id);
+            let is_woken = |sleeper: &Sleeper<'_>, rows: &mut Rows| {
+                let has_ended = |session| !rows.sessions.contains_key(session);
+                is_closed
+                    || sleeper.watched.iter().any(has_ended)
+                    || rows.rung.remove(&sleeper.bell)
+            };
+            let woken: Vec<_> = sleepers
+                .iter()
+                .map(|sleeper| is_woken(sleeper, &mut rows))
+                .collect();
             let now = self.shared.now_in(&rows);
-            if now >= until || is_woken(&mut rows) {
-                return;
+            if now >= until || woken.contains(&true) {
+                return woken;
             }
             match self.shared.began {
                 Some(_) => {
-                    sleeper.wait_for(&mut rows, until.since(now));
+                    self.shared.changed.wait_for(&mut rows, until.since(now));
                 }
-                None => sleeper.wait(&mut rows),
+                None => self.shared.changed.wait(&mut rows),
             }
         }
     }

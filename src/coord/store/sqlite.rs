@@ -27,11 +27,14 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use self::database::Database;
-use self::presence::{Directory, Presence};
+use self::presence::{Directory, Presence, Sign};
 use self::rows::{Loaded, SqliteMoment};
 use super::line::{Line, Moment, may_be_passed};
 use super::sealed::HasSession;
-use super::{Ask, Bell, Engine, Entered, Holder, Listing, Place, Standing, Store, Want, Watch};
+use super::{
+    Ask, Bell, Engine, Entered, Holder, Listing, Otherwise, Place, Sleeper, Standing, Store, Want,
+    Watch,
+};
 use crate::coord::CoordError;
 use crate::coord::error::{Fault, Operation};
 use crate::coord::session::Session;
@@ -258,8 +261,8 @@ struct SqliteEngine {
     presence: Mutex<Seen>,
     /// Leases by other clocks: how often they had been renewed, and when this one saw that first.
     observed: Mutex<HashMap<u64, (u32, Time)>>,
-    /// The waiter that was told last that it might look.
-    last_rung: Mutex<u64>,
+    /// The waiter that was told last that it may look.
+    last_told: Mutex<u64>,
 }
 
 /// Whether others see this session.
@@ -295,7 +298,7 @@ impl SqliteEngine {
             connection: ManuallyDrop::new(Mutex::new(Some(connection))),
             presence: Mutex::new(Seen::NotYet),
             observed: Mutex::default(),
-            last_rung: Mutex::default(),
+            last_told: Mutex::default(),
         })
     }
 
@@ -327,14 +330,22 @@ impl SqliteEngine {
     fn appear(&self) -> Result<Arc<Presence>, Fault> {
         self.database.while_alone(|| {
             let presence = Presence::new(Arc::clone(&self.directory), self.id)?;
-            let with_files = self.directory.sessions()?;
-            let is_dead = |id: &u64| *id != self.id && self.directory.is_dead(*id);
-            let dead: Vec<_> = with_files.into_iter().filter(is_dead).collect();
+            let mut others = self.directory.sessions()?;
+            others.extend(self.read(|connection| {
+                let sessions = rows::sessions(connection, &self.clock)?;
+                Ok(sessions.into_iter().map(|row| row.id))
+            })?);
+            others.remove(&self.id);
+            let others: Vec<_> = others.into_iter().collect();
+            let dead = self.find_dead(&others);
             let to_ring = self.write(|connection| {
-                let mut insert = connection
-                    .prepare_cached("INSERT INTO session VALUES (?1, ?2, ?3, ?4, ?5, ?6)")?;
+                let mut insert = connection.prepare_cached(
+                    "INSERT INTO session VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)",
+                )?;
                 insert.execute(params![
                     self.id,
+                    presence.inode()?,
+                    self.database.origin(),
                     self.clock,
                     rustix::system::uname().nodename().to_string_lossy(),
                     std::process::id(),
@@ -347,6 +358,29 @@ impl SqliteEngine {
             dead.iter().for_each(|dead| self.directory.remove(*dead));
             Ok(Arc::new(presence))
         })
+    }
+
+    /// Whether it is certain that the session has ended.
+    fn is_dead(&self, session: u64) -> bool {
+        let sign = self.directory.probe(session);
+        if sign == Sign::Alive {
+            return false;
+        }
+        let row = self.read(|connection| {
+            let mut select =
+                connection.prepare_cached("SELECT inode, origin FROM session WHERE id = ?1")?;
+            let row = select.query_row([session], |row| {
+                Ok((row.get::<_, u64>(0)?, row.get::<_, String>(1)?))
+            });
+            Ok(row.optional()?)
+        });
+        match (row, sign) {
+            (Ok(Some((inode, _))), Sign::Unlocked { inode: found }) => inode == found,
+            (Ok(Some((_, origin))), Sign::Missing) => origin != self.database.origin(),
+            // Nothing is left of it but files.
+            (Ok(None), _) => true,
+            _ => false,
+        }
     }
 
     /// Takes out all that belongs to these sessions.
@@ -402,7 +436,7 @@ impl SqliteEngine {
         f: impl FnOnce(&mut Line, &mut SqliteMoment) -> Result<R, Fault>,
     ) -> Result<R, Fault> {
         let (answer, to_ring) = self.write(|connection| self.change(connection, key, dead, f))?;
-        self.ring(to_ring);
+        self.ring_all(to_ring);
         Ok(answer)
     }
 
@@ -447,7 +481,8 @@ impl SqliteEngine {
             row: mut holder,
             same_clock,
         } = holder;
-        let is_known = same_clock && holder.expires.is_some();
+        // One that this session doesn't know of yet begins when it does.
+        let is_known = same_clock && holder.expires.is_some() || holder.session == self.id;
         if let Some(time) = holder.ask.lease.time()
             && !is_known
         {
@@ -465,7 +500,7 @@ impl SqliteEngine {
         holder
     }
 
-    fn ring(&self, to_ring: Vec<Bell>) {
+    fn ring_all(&self, to_ring: Vec<Bell>) {
         if to_ring.is_empty() {
             return;
         }
@@ -475,8 +510,9 @@ impl SqliteEngine {
         }
     }
 
-    fn standing(&self, place: &Place, line: &Line, now: Time) -> Standing {
-        line.standing(place.ticket, self.id, now, |holder| is_over(holder, now))
+    fn standing(&self, place: &Place, line: &Line, moment: &SqliteMoment) -> Standing {
+        let now = moment.now();
+        line.standing(place.ticket, self.id, moment, |holder| is_over(holder, now))
     }
 
     /// Grants what was asked for if nobody has it and nobody is due. One look, two rows.
@@ -527,17 +563,19 @@ impl SqliteEngine {
         )?;
         let head = select
             .query_row([key], |row| {
-                let bell = Bell {
-                    session: row.get(1)?,
-                    number: row.get(2)?,
-                };
-                let due = row.get::<_, Option<i64>>(3)?.map(Time);
-                Ok((row.get::<_, u64>(0)?, bell, due))
+                Ok(Head {
+                    ticket: row.get(0)?,
+                    bell: Bell {
+                        session: row.get(1)?,
+                        number: row.get(2)?,
+                    },
+                    due: row.get::<_, Option<i64>>(3)?.map(Time),
+                })
             })
             .optional()?;
         let now = clock::now();
-        if let Some((_, _, due)) = head
-            && !may_be_passed(due, now)
+        if let Some(head) = &head
+            && !may_be_passed(head.due, now)
         {
             return Ok(Freely::NotSo);
         }
@@ -546,23 +584,29 @@ impl SqliteEngine {
             WHERE key = ?1 AND token = ?2 AND (expires IS NULL OR expires > ?3)",
         )?;
         let was_there = delete.execute(params![key, token, now.0])? > 0;
-        // Once for each waiter is enough: from then on it knows when it is due.
-        let to_ring = head.filter(|(ticket, ..)| {
-            std::mem::replace(&mut *self.last_rung.lock(), *ticket) != *ticket
-        });
-        Ok(Freely::Released {
-            was_there,
-            to_ring: to_ring.map(|(_, bell, _)| bell),
-        })
+        Ok(Freely::Released { was_there, head })
     }
+
+    /// Tells the first waiter that it may look, after that was committed, unless it will by itself: it was told before, so
+    /// it knows when it is due, and that is still to come.
+    fn tell(&self, head: Head) {
+        let was_told = std::mem::replace(&mut *self.last_told.lock(), head.ticket) == head.ticket;
+        if !was_told || head.due.is_none_or(|due| due <= clock::now()) {
+            self.ring_all(vec![head.bell]);
+        }
+    }
+}
+
+/// The first waiter of a key.
+struct Head {
+    ticket: u64,
+    bell: Bell,
+    due: Option<Time>,
 }
 
 /// How it went to give back without a look at the whole line.
 enum Freely {
-    Released {
-        was_there: bool,
-        to_ring: Option<Bell>,
-    },
+    Released { was_there: bool, head: Option<Head> },
     NotSo,
 }
 
@@ -595,36 +639,47 @@ impl Engine for SqliteEngine {
         clock::now()
     }
 
-    fn is_usable(&self) -> bool {
-        self.generation == fork::generation()
+    fn check(&self) -> Result<(), Fault> {
+        self.check_process()
     }
 
-    fn enter(&self, ask: &Ask, bell: Option<Bell>, dead: &[u64]) -> Result<Entered, Fault> {
-        self.presence()?;
-        let (entered, to_ring) = self.write(|connection| {
+    fn enter(&self, ask: &Ask, otherwise: Otherwise, dead: &[u64]) -> Result<Entered, Fault> {
+        let presence = self.presence()?;
+        let mut taken = None;
+        let bell = || {
+            let bell = presence.take_bell()?;
+            taken = Some(bell);
+            Ok(bell)
+        };
+        let entered = self.write(|connection| {
             if let Some(holder) = self.enter_freely(connection, ask)? {
                 return Ok((Entered::Granted(holder), Vec::new()));
             }
             self.change(connection, &ask.key, dead, |line, moment| {
+                let bell = (otherwise == Otherwise::Queue).then_some(bell);
                 line.enter(ask, self.id, bell, moment)
             })
-        })?;
-        self.ring(to_ring);
+        });
+        if entered.is_err() {
+            taken.into_iter().for_each(|bell| presence.put_bell(bell));
+        }
+        let (entered, to_ring) = entered?;
+        self.ring_all(to_ring);
         Ok(entered)
     }
 
     fn look(&self, place: &Place) -> Result<Standing, Fault> {
         self.read(|connection| {
-            let mut moment = SqliteMoment::of(0, self.id);
+            let mut moment = SqliteMoment::load(connection, self.id)?;
             let line = self.load(connection, &place.key, &mut moment)?;
-            Ok(self.standing(place, &line, moment.now()))
+            Ok(self.standing(place, &line, &moment))
         })
     }
 
     fn claim(&self, place: &Place, dead: &[u64]) -> Result<Standing, Fault> {
         self.transact(&place.key, dead, |line, moment| {
             line.settle(moment);
-            Ok(self.standing(place, line, moment.now()))
+            Ok(self.standing(place, line, moment))
         })
     }
 
@@ -635,18 +690,22 @@ impl Engine for SqliteEngine {
     }
 
     fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
-        let (was_there, to_ring) =
+        let (was_there, head, to_ring) =
             self.write(
                 |connection| match self.release_freely(connection, key, token)? {
-                    Freely::Released { was_there, to_ring } => {
-                        Ok((was_there, to_ring.into_iter().collect()))
+                    Freely::Released { was_there, head } => Ok((was_there, head, Vec::new())),
+                    Freely::NotSo => {
+                        let release =
+                            |line: &mut Line, moment: &mut _| Ok(line.release(token, moment));
+                        let (was_there, to_ring) = self.change(connection, key, &[], release)?;
+                        Ok((was_there, None, to_ring))
                     }
-                    Freely::NotSo => self.change(connection, key, &[], |line, moment| {
-                        Ok(line.release(token, moment))
-                    }),
                 },
             )?;
-        self.ring(to_ring);
+        self.ring_all(to_ring);
+        if let Some(head) = head {
+            self.tell(head);
+        }
         Ok(was_there)
     }
 
@@ -717,24 +776,38 @@ impl Engine for SqliteEngine {
         Ok(())
     }
 
-    fn take_bell(&self) -> Result<Bell, Fault> {
-        Ok(self.presence()?.take_bell()?)
-    }
-
     fn put_bell(&self, bell: Bell) {
         if let Ok(presence) = self.presence() {
             presence.put_bell(bell);
         }
     }
 
-    fn watch(&self, sessions: &[u64]) -> Watch {
-        self.presence()
-            .map_or_else(|_| Watch::default(), |presence| presence.watch(sessions))
+    fn find_dead(&self, sessions: &[u64]) -> Vec<u64> {
+        let is_dead = |session: &&u64| self.is_dead(**session);
+        sessions.iter().filter(is_dead).copied().collect()
     }
 
-    fn sleep(&self, bell: Bell, watched: &[u64], until: Time) {
-        if let Ok(presence) = self.presence() {
-            presence.sleep(bell, watched, until.since(clock::now()));
+    fn watch(&self, sessions: &[u64]) -> Watch {
+        self.presence().map_or_else(
+            |_| Watch::default(),
+            |presence| presence.watch(sessions, |session| self.is_dead(session)),
+        )
+    }
+
+    fn take_bell(&self) -> Result<Bell, Fault> {
+        Ok(self.presence()?.take_bell()?)
+    }
+
+    fn ring(&self, bell: Bell) -> Result<(), Fault> {
+        self.presence()?.ring([bell]);
+        Ok(())
+    }
+
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Vec<bool> {
+        match self.presence() {
+            Ok(presence) => presence.sleep(sleepers, until.since(clock::now())),
+            // They are to find that.
+            Err(_) => vec![true; sleepers.len()],
         }
     }
 }

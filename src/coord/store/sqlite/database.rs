@@ -5,15 +5,16 @@
 //! | table | rows |
 //! |---|---|
 //! | `meta` | one: the name of this database, which is random, and the last number that was given out |
-//! | `boot` | the last boots that it was opened in |
+//! | `boot` | the last boots that it was opened in, and as which file |
 //! | `session` | those that have held or waited for something, until they are closed or found dead |
 //! | `holder` | who holds a key: by key and token |
 //! | `waiter` | who waits for a key: by key and ticket |
 //!
 //! Tokens and tickets are drawn from one number: the last one and one more, or the microseconds of the wall clock if those
 //! are more. So they grow whatever the clock does, and across a file that was deleted or restored as far as the clock can be
-//! trusted. The first time that a file is opened in a boot the number is moved ahead by 2^32, and that is written
-//! through to the disk: what else is committed can be lost with the power (`synchronous=NORMAL`), the last tokens with it.
+//! trusted. The first time that a file is opened in a boot, or under another number of the file system, the number is moved
+//! ahead by 2^32, and that is written through to the disk: what else is committed can be lost with the power
+//! (`synchronous=NORMAL`), the last tokens with it, and so can what came after a backup that was restored.
 //!
 //! Pages are small, 512 bytes: a grant changes two of them, giving it back one, and each is written to the log whole.
 
@@ -25,6 +26,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use rusqlite::config::DbConfig;
+use rusqlite::hooks::Wal;
+use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::SqliteOptions;
@@ -40,6 +43,10 @@ const VERSION: i64 = 1;
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How far the numbers are moved ahead for each boot.
 const BOOT_STEP: i64 = 1 << 32;
+/// How many pages the log may have, about: two megabytes.
+const LONGEST_LOG: i32 = 4096;
+/// How long a checkpoint waits for those who read.
+const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(20);
 /// How many boots are remembered.
 const BOOTS: i64 = 100;
 
@@ -53,6 +60,8 @@ const TABLES: &str = "
     CREATE TABLE boot(id TEXT PRIMARY KEY, number INTEGER NOT NULL) WITHOUT ROWID;
     CREATE TABLE session(
         id INTEGER PRIMARY KEY,
+        inode INTEGER NOT NULL,
+        origin TEXT NOT NULL,
         clock TEXT NOT NULL,
         host TEXT NOT NULL,
         process INTEGER NOT NULL,
@@ -100,6 +109,8 @@ pub(super) struct Database {
     path: PathBuf,
     /// The device and the number of the file.
     identity: (u64, u64),
+    /// This boot, and this copy of the file.
+    origin: String,
     init: File,
     busy_for: Duration,
 }
@@ -119,19 +130,26 @@ impl Database {
         let connection = connect(&path, options)?;
         // Nobody else makes one at the same time.
         let identity = identify(&path)?.ok_or(Fault::Replaced)?;
-        prepare(&connection)?;
+        let origin = format!("{} {}", clock::boot().unwrap_or_default(), identity.1);
+        prepare(&connection, &origin)?;
         init.unlock()
             .map_err(|error| Fault::Store(Box::new(error)))?;
         let busy_for = options.busy_for;
         Ok((
             Self {
                 path,
+                origin,
                 identity,
                 init,
                 busy_for,
             },
             connection,
         ))
+    }
+
+    /// This boot, and this copy of the file.
+    pub(super) fn origin(&self) -> &str {
+        &self.origin
     }
 
     /// Where the files of sessions are.
@@ -314,6 +332,10 @@ fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, Fault> {
     if !file.is_file() {
         return Err(says(format!("{} isn't a regular file", path.display())));
     }
+    if file.nlink() > 1 {
+        // By another name it would have other files beside it, and others would be kept out by other locks.
+        return Err(says(format!("{} has more than one name", path.display())));
+    }
     let me = rustix::process::geteuid().as_raw();
     if file.uid() != me && !options.shared_group {
         let (path, owner) = (path.display(), file.uid());
@@ -325,6 +347,7 @@ fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, Fault> {
     let mut connection = Connection::open_with_flags(path, flags)?;
     BUSY_UNTIL.set((None, options.busy_for));
     connection.busy_handler(Some(wait_for_others))?;
+    connection.wal_hook(Some(checkpoint))?;
     // The log stays for the next one, who would otherwise have to make it again.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_NO_CKPT_ON_CLOSE, true)?;
     // Otherwise some statements would be prepared again for each key.
@@ -333,8 +356,19 @@ fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, Fault> {
     Ok(connection)
 }
 
+/// Writes what is in the log to where it belongs, once it has grown. SQLite's own way would do that without keeping others
+/// out, who would add to the log meanwhile, so that it couldn't begin anew, and from then on with each commit.
+fn checkpoint(log: &mut Wal, pages: i32) -> rusqlite::Result<()> {
+    if pages >= LONGEST_LOG {
+        BUSY_UNTIL.set((None, CHECKPOINT_PATIENCE));
+        // If it doesn't succeed, the next one tries again.
+        let _ = log.checkpoint_v2(CheckpointMode::RESTART);
+    }
+    Ok(())
+}
+
 /// Makes the tables if there are none, and sees to it that it is a store of this version.
-fn prepare(connection: &Connection) -> Result<(), Fault> {
+fn prepare(connection: &Connection, origin: &str) -> Result<(), Fault> {
     let number =
         |pragma: &str| connection.pragma_query_value(None, pragma, |row| row.get::<_, i64>(0));
     let tables: i64 =
@@ -359,18 +393,15 @@ fn prepare(connection: &Connection) -> Result<(), Fault> {
     if mode != "wal" {
         return Err(says(format!("its journal mode is {mode}, not wal")));
     }
-    move_ahead(connection)?;
+    move_ahead(connection, origin)?;
     connection.pragma_update(None, "synchronous", "NORMAL")?;
     Ok(())
 }
 
-/// In a boot that the file wasn't opened in yet, the last numbers may have been lost.
-fn move_ahead(connection: &Connection) -> Result<(), Fault> {
-    let Some(boot) = clock::boot() else {
-        return Ok(());
-    };
+/// In a boot that the file wasn't opened in yet, the last numbers may have been lost, and in one that is a copy as well.
+fn move_ahead(connection: &Connection, origin: &str) -> Result<(), Fault> {
     let is_known = "SELECT EXISTS (SELECT 1 FROM boot WHERE id = ?1)";
-    if connection.query_row(is_known, [&boot], |row| row.get(0))? {
+    if connection.query_row(is_known, [origin], |row| row.get(0))? {
         return Ok(());
     }
     connection.pragma_update(None, "synchronous", "FULL")?;
@@ -383,7 +414,7 @@ fn move_ahead(connection: &Connection) -> Result<(), Fault> {
     )?;
     transaction.execute(
         "INSERT OR IGNORE INTO boot SELECT ?1, number FROM meta",
-        [&boot],
+        [origin],
     )?;
     transaction.execute(
         "DELETE FROM boot WHERE id NOT IN (SELECT id FROM boot ORDER BY number DESC LIMIT ?1)",

@@ -9,6 +9,7 @@
 //! duplicated on purpose (`SqliteStore::inheritable`).
 
 use std::fs::File;
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::sync::OnceLock;
 
@@ -31,33 +32,38 @@ pub(super) fn generation() -> u64 {
 }
 
 /// A descriptor that forked children don't keep.
-pub(super) struct Uninherited<T: AsFd>(T);
+pub(super) struct Uninherited<T: AsFd>(Option<T>);
 
 impl<T: AsFd> Uninherited<T> {
-    pub(super) fn new(thing: T) -> Self {
+    /// What `make` makes. Nobody forks meanwhile.
+    pub(super) fn make(make: impl FnOnce() -> io::Result<T>) -> io::Result<Self> {
         install();
-        LISTED.lock().push(thing.as_fd().as_raw_fd());
-        Self(thing)
+        let mut listed = LISTED.lock();
+        let thing = make()?;
+        listed.push(thing.as_fd().as_raw_fd());
+        Ok(Self(Some(thing)))
     }
 
     pub(super) fn get(&self) -> &T {
-        &self.0
+        self.0.as_ref().expect("it is there until it is dropped")
     }
 }
 
 impl<T: AsFd> AsFd for Uninherited<T> {
     fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
+        self.get().as_fd()
     }
 }
 
 impl<T: AsFd> Drop for Uninherited<T> {
     fn drop(&mut self) {
-        let raw = self.0.as_fd().as_raw_fd();
+        let raw = self.as_fd().as_raw_fd();
         let mut listed = LISTED.lock();
         if let Some(at) = listed.iter().position(|fd| *fd == raw) {
             listed.swap_remove(at);
         }
+        // Before somebody can fork.
+        self.0 = None;
     }
 }
 

@@ -3,9 +3,10 @@
 //! Beside the database is a directory. A session has there
 //!
 //! - `ID.lock`, which it has locked since before its row was there. The kernel gives that lock up when the last process
-//!   ends that has the descriptor, so a session is dead if, and only if, others can lock its file. They try that with a
-//!   *shared* lock, so that they don't take each other for the session. Numbers of processes, start times and boots decide
-//!   nothing: containers have their own. A file that was removed says nothing of its session;
+//!   ends that has the descriptor, so a session is dead if others can lock its file, and it is the one that its row names.
+//!   They try that with a *shared* lock, so that they don't take each other for the session. Numbers of processes and start
+//!   times decide nothing: containers have their own. A file that isn't there says nothing of its session, unless that is
+//!   from another boot or another copy of the database: the power may have gone after the file and before the row;
 //! - `ID.sock`, to which others connect that want to hear of its end: the kernel hangs up then;
 //! - `ID.1`, `ID.2`, … for its waiters to sleep at: the bells. A ring is an empty datagram that never blocks and may get lost
 //!   without harm, since a waiter looks into the database whatever wakes it.
@@ -16,7 +17,7 @@ use std::collections::{BTreeSet, HashMap};
 use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, OwnedFd};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{UnixDatagram, UnixListener};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use super::super::{Bell, Watch};
+use super::super::{Bell, Sleeper, Watch};
 use super::fork::{Uninherited, generation};
 
 /// The longest path of a socket that every system takes.
@@ -40,20 +41,15 @@ pub(super) struct Directory {
     path: PathBuf,
     /// For paths that would be too long otherwise.
     open: File,
-    file_mode: u32,
+    is_for_group: bool,
 }
 
 impl Directory {
     /// It is made if it isn't there.
     pub(super) fn open(path: PathBuf, is_for_group: bool) -> io::Result<Self> {
-        let (mode, file_mode) = if is_for_group {
-            (0o770, 0o660)
-        } else {
-            (0o700, 0o600)
-        };
+        let mode = if is_for_group { 0o770 } else { 0o700 };
         match DirBuilder::new().mode(mode).create(&path) {
             Ok(()) if is_for_group => {
-                use std::os::unix::fs::PermissionsExt;
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
             }
             Err(error) if error.kind() != ErrorKind::AlreadyExists => return Err(error),
@@ -66,7 +62,7 @@ impl Directory {
         Ok(Self {
             path,
             open,
-            file_mode,
+            is_for_group,
         })
     }
 
@@ -84,6 +80,15 @@ impl Directory {
         Path::new(&directory).join(format!("{session:016x}.{what}"))
     }
 
+    /// Lets the group use what was made for a session, if it may.
+    fn share(&self, session: u64, what: &str) -> io::Result<()> {
+        if self.is_for_group {
+            let path = self.file(session, what);
+            fs::set_permissions(path, fs::Permissions::from_mode(0o660))?;
+        }
+        Ok(())
+    }
+
     /// The sessions that have files here, alive or not.
     pub(super) fn sessions(&self) -> io::Result<BTreeSet<u64>> {
         let mut sessions = BTreeSet::new();
@@ -95,13 +100,18 @@ impl Directory {
         Ok(sessions)
     }
 
-    /// Whether it is certain that the session has ended.
-    pub(super) fn is_dead(&self, session: u64) -> bool {
-        let file = OpenOptions::new()
-            .read(true)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(self.file(session, "lock"));
-        file.is_ok_and(|file| file.try_lock_shared().is_ok())
+    /// What the file of a session tells.
+    pub(super) fn probe(&self, session: u64) -> Sign {
+        let mut open = OpenOptions::new();
+        open.read(true).custom_flags(libc::O_NOFOLLOW);
+        match open.open(self.file(session, "lock")) {
+            Ok(file) if file.try_lock_shared().is_ok() => file
+                .metadata()
+                .map_or(Sign::Alive, |file| Sign::Unlocked { inode: file.ino() }),
+            Err(error) if error.kind() == ErrorKind::NotFound => Sign::Missing,
+            // Or it can't be told.
+            _ => Sign::Alive,
+        }
     }
 
     /// Removes the files of a session that has ended. Whoever is in the way of that removes the rest another time.
@@ -121,6 +131,18 @@ impl Directory {
         }
         lock.map(fs::remove_file);
     }
+}
+
+/// What the file of a session tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// It is locked.
+    Alive,
+    /// It isn't, and this is its number in the file system.
+    Unlocked {
+        inode: u64,
+    },
+    Missing,
 }
 
 /// What shows others that this session is there, and what it sees of them.
@@ -148,27 +170,32 @@ struct Bells {
 impl Presence {
     /// Of a new session. Nobody may clear away dead ones meanwhile.
     pub(super) fn new(directory: Arc<Directory>, session: u64) -> io::Result<Self> {
-        let lock = OpenOptions::new()
-            .read(true)
-            .write(true)
-            .create_new(true)
-            .mode(directory.file_mode)
-            .custom_flags(libc::O_NOFOLLOW)
-            .open(directory.file(session, "lock"))?;
-        lock.try_lock().map_err(|error| match error {
-            TryLockError::Error(error) => error,
-            TryLockError::WouldBlock => ErrorKind::WouldBlock.into(),
+        let lock = Uninherited::make(|| {
+            let lock = OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create_new(true)
+                .mode(0o600)
+                .custom_flags(libc::O_NOFOLLOW)
+                .open(directory.file(session, "lock"))?;
+            lock.try_lock().map_err(|error| match error {
+                TryLockError::Error(error) => error,
+                TryLockError::WouldBlock => ErrorKind::WouldBlock.into(),
+            })?;
+            Ok(lock)
         })?;
-        let listener = UnixListener::bind(directory.socket(session, "sock"))?;
-        listener.set_nonblocking(true)?;
+        let listener = Uninherited::make(|| UnixListener::bind(directory.socket(session, "sock")))?;
+        listener.get().set_nonblocking(true)?;
+        directory.share(session, "lock")?;
+        directory.share(session, "sock")?;
         let ringer = UnixDatagram::unbound()?;
         ringer.set_nonblocking(true)?;
         Ok(Self {
             session,
             directory,
             generation: generation(),
-            lock: Uninherited::new(lock),
-            listener: Uninherited::new(listener),
+            lock,
+            listener,
             ringer,
             bells: Mutex::default(),
             watched: Mutex::default(),
@@ -200,8 +227,9 @@ impl Presence {
             Some(number) => number,
             None => {
                 let number = bells.sockets.len() as u32 + 1;
-                let path = self.directory.socket(self.session, &number.to_string());
-                let socket = UnixDatagram::bind(path)?;
+                let name = number.to_string();
+                let socket = UnixDatagram::bind(self.directory.socket(self.session, &name))?;
+                self.directory.share(self.session, &name)?;
                 socket.set_nonblocking(true)?;
                 bells.sockets.insert(number, Arc::new(socket));
                 number
@@ -234,11 +262,16 @@ impl Presence {
         }
     }
 
+    /// The number of its file in the file system.
+    pub(super) fn inode(&self) -> io::Result<u64> {
+        Ok(self.lock.get().metadata()?.ino())
+    }
+
     /// Looks after sessions from now on.
-    pub(super) fn watch(&self, sessions: &[u64]) -> Watch {
+    pub(super) fn watch(&self, sessions: &[u64], is_dead: impl Fn(u64) -> bool) -> Watch {
         let mut watch = Watch::default();
         for &session in sessions {
-            if self.watched.lock().contains_key(&session) {
+            if self.is_watched(session) {
                 continue;
             }
             match self.connect(session) {
@@ -246,7 +279,7 @@ impl Presence {
                     self.watched.lock().insert(session, Arc::new(stream));
                     watch.is_new = true;
                 }
-                Err(Errno::CONNREFUSED | Errno::NOENT) if self.is_dying(session) => {
+                Err(Errno::CONNREFUSED | Errno::NOENT) if is_dying(|| is_dead(session)) => {
                     watch.dead.push(session);
                 }
                 // It can't be watched; who waits looks by himself.
@@ -254,6 +287,20 @@ impl Presence {
             }
         }
         watch
+    }
+
+    /// Whether it is, and hasn't hung up.
+    fn is_watched(&self, session: u64) -> bool {
+        let mut watched = self.watched.lock();
+        let Some(stream) = watched.get(&session) else {
+            return false;
+        };
+        let mut fds = [PollFd::new(stream, PollFlags::IN)];
+        let is_silent = poll(&mut fds, Some(&Timespec::default())).is_ok_and(|count| count == 0);
+        if !is_silent {
+            watched.remove(&session);
+        }
+        is_silent
     }
 
     fn connect(&self, session: u64) -> rustix::io::Result<OwnedFd> {
@@ -264,47 +311,53 @@ impl Presence {
         Ok(stream)
     }
 
-    /// Whether a session is dead that has hung up. When a process ends its sockets may go a moment before its locks.
-    fn is_dying(&self, session: u64) -> bool {
-        (0..LAST_BREATHS).any(|breath| {
-            if breath > 0 {
-                std::thread::sleep(Duration::from_micros(250));
-            }
-            self.directory.is_dead(session)
-        })
-    }
-
-    /// Sleeps until the bell is rung or one of the sessions ends, for so long at most.
-    pub(super) fn sleep(&self, bell: Bell, sessions: &[u64], time: Duration) {
+    /// Sleeps until a bell is rung or one of the sessions ends that its sleeper watches, for so long at most. Answers which of
+    /// them are to look.
+    pub(super) fn sleep(&self, sleepers: &[Sleeper<'_>], time: Duration) -> Vec<bool> {
         self.receive_watchers();
-        let Some(socket) = self.bells.lock().sockets.get(&bell.number).cloned() else {
-            return;
-        };
-        let watched: Vec<_> = {
-            let watched = self.watched.lock();
-            let stream = |session| {
-                watched
-                    .get(session)
-                    .map(|stream| (*session, Arc::clone(stream)))
-            };
-            sessions.iter().filter_map(stream).collect()
-        };
-        let mut fds = vec![PollFd::new(&socket, PollFlags::IN)];
-        fds.extend(
-            watched
-                .iter()
-                .map(|(_, stream)| PollFd::new(stream, PollFlags::IN)),
-        );
-        let timeout = Timespec::try_from(time).ok();
-        if poll(&mut fds, timeout.as_ref()).is_err() {
-            return;
-        }
-        for (fd, (session, _)) in fds[1..].iter().zip(&watched) {
-            if !fd.revents().is_empty() {
-                self.watched.lock().remove(session);
+        // Which of the sleepers each descriptor is for, and whose end it tells.
+        let mut what = Vec::new();
+        let mut sockets = Vec::new();
+        let mut streams = Vec::new();
+        {
+            let (bells, watched) = (self.bells.lock(), self.watched.lock());
+            for (at, sleeper) in sleepers.iter().enumerate() {
+                sockets.extend(bells.sockets.get(&sleeper.bell.number).cloned());
+                for session in sleeper.watched {
+                    if let Some(stream) = watched.get(session) {
+                        streams.push(Arc::clone(stream));
+                        what.push((at, *session));
+                    }
+                }
             }
         }
-        while socket.recv(&mut [0]).is_ok() {}
+        if sockets.len() < sleepers.len() {
+            // A bell of another session would be.
+            return vec![true; sleepers.len()];
+        }
+        let sockets_first = sockets
+            .iter()
+            .map(|socket| PollFd::new(socket, PollFlags::IN));
+        let streams = streams
+            .iter()
+            .map(|stream| PollFd::new(stream, PollFlags::IN));
+        let mut fds: Vec<_> = sockets_first.chain(streams).collect();
+        let timeout = Timespec::try_from(time).ok();
+        let mut woken = vec![false; sleepers.len()];
+        if poll(&mut fds, timeout.as_ref()).is_err() {
+            return woken;
+        }
+        for (at, socket) in sockets.iter().enumerate() {
+            woken[at] = !fds[at].revents().is_empty();
+            while woken[at] && socket.recv(&mut [0]).is_ok() {}
+        }
+        for (fd, (at, session)) in fds[sockets.len()..].iter().zip(what) {
+            if !fd.revents().is_empty() {
+                self.watched.lock().remove(&session);
+                woken[at] = true;
+            }
+        }
+        woken
     }
 
     /// Lets those in who have connected, and those go who have left.
@@ -321,10 +374,26 @@ impl Presence {
             let mut has_left = has_left.into_iter();
             watchers.retain(|_| !has_left.next().unwrap_or(false));
         }
-        while let Ok((stream, _)) = self.listener.get().accept() {
-            watchers.push(Uninherited::new(stream.into()));
+        let accept = || {
+            self.listener
+                .get()
+                .accept()
+                .map(|(stream, _)| OwnedFd::from(stream))
+        };
+        while let Ok(stream) = Uninherited::make(accept) {
+            watchers.push(stream);
         }
     }
+}
+
+/// Whether a session is dead that has hung up. When a process ends its sockets may go a moment before its locks.
+fn is_dying(is_dead: impl Fn() -> bool) -> bool {
+    (0..LAST_BREATHS).any(|breath| {
+        if breath > 0 {
+            std::thread::sleep(Duration::from_micros(250));
+        }
+        is_dead()
+    })
 }
 
 impl Drop for Presence {

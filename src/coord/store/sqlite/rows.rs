@@ -55,6 +55,10 @@ impl Moment for SqliteMoment {
         self.now
     }
 
+    fn last_number(&self) -> u64 {
+        self.number.cast_unsigned()
+    }
+
     fn next_number(&mut self) -> u64 {
         let wall_clock = i64::try_from(wall_clock()).unwrap_or(0);
         self.number = (self.number + 1).max(wall_clock);
@@ -172,7 +176,9 @@ fn ask(row: &Row<'_>, is_strict: bool, is_endless: bool) -> rusqlite::Result<Ask
     let lease = row
         .get::<_, Option<i64>>(4)?
         .map(|lease| Duration::from_nanos(lease.cast_unsigned()));
-    let owner = row.get::<_, Option<Vec<u8>>>(1)?;
+    let owner = row
+        .get::<_, Option<Vec<u8>>>(1)?
+        .filter(|line| line.len() >= 16);
     Ok(Ask {
         key: row.get::<_, String>(0)?.into(),
         want: match (row.get(2)?, limit) {
@@ -188,8 +194,7 @@ fn ask(row: &Row<'_>, is_strict: bool, is_endless: bool) -> rusqlite::Result<Ask
             (Some(time), false) => Lease::Fixed(time),
         },
         owner: owner
-            .and_then(|owner| owner.try_into().ok())
-            .map(|owner| Owner(u128::from_be_bytes(owner))),
+            .map(|line| Owner::of(line.as_chunks().0.iter().copied().map(u128::from_be_bytes))),
         tag: row.get::<_, Option<String>>(6)?.map(Arc::from),
         is_strict,
         is_endless,
@@ -346,8 +351,13 @@ fn mode(want: Want) -> (u8, Option<u32>) {
     }
 }
 
-fn owner(ask: &Ask) -> Option<[u8; 16]> {
-    ask.owner.map(|owner| owner.0.to_be_bytes())
+fn owner(ask: &Ask) -> Option<Vec<u8>> {
+    let line = ask.owner.as_ref()?.line();
+    Some(
+        line.iter()
+            .flat_map(|number| number.to_be_bytes())
+            .collect(),
+    )
 }
 
 /// In nanoseconds; centuries are as good as no end.

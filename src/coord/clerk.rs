@@ -1,0 +1,315 @@
+//! Waits of tasks, on a thread of its own.
+//!
+//! A task must not block, and a store does: so a task hands in what it asks for, and is woken when there is an answer. One
+//! thread of the session stands in all the queues for all of its tasks. It sleeps at their bells, and at one of its own that
+//! is rung when something is handed in.
+//!
+//! Nothing is lost when a task goes away: its slip says so, and the clerk leaves the queue, or gives back what was
+//! granted meanwhile.
+
+use std::future::Future;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, Waker};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+
+use super::CoordError;
+use super::acquire::{Begun, Patience, Step, Waiting, begin, hold};
+use super::error::{Fault, Operation};
+use super::hold::Hold;
+use super::keeper::Keeper;
+use super::session;
+use super::store::{Ask, Bell, Sleeper};
+
+/// How long the clerk sleeps when there is nothing to do.
+const LONG: Duration = Duration::from_secs(1 << 30);
+
+pub(super) struct Clerk {
+    keeper: Arc<Keeper>,
+    desk: Mutex<Desk>,
+}
+
+#[derive(Default)]
+struct Desk {
+    handed_in: Vec<Request>,
+    /// Where the clerk sleeps, once there is one.
+    bell: Option<Bell>,
+    is_closed: bool,
+}
+
+enum Request {
+    Acquire(Ask, Arc<Slip<Arc<Hold>>>),
+    Release(Arc<Hold>, Arc<Slip<()>>),
+    /// Somebody has gone away.
+    Look,
+}
+
+/// What a task has in its hands.
+struct Slip<T>(Mutex<State<T>>);
+
+enum State<T> {
+    Waiting(Option<Waker>),
+    Answered(Result<T, CoordError>),
+    /// The answer was taken, or nobody wants it any more.
+    Over,
+}
+
+impl Clerk {
+    pub(super) fn of(keeper: Arc<Keeper>) -> Arc<Self> {
+        let desk = Mutex::default();
+        Arc::new(Self { keeper, desk })
+    }
+
+    /// Gets what is asked for. If the task goes away before, that is as if it had never asked.
+    pub(super) fn acquire(
+        self: &Arc<Self>,
+        ask: Ask,
+    ) -> impl Future<Output = Result<Arc<Hold>, CoordError>> + Send + use<> {
+        let clerk = Arc::clone(self);
+        async move {
+            let slip = Arc::new(Slip::new());
+            let request = Request::Acquire(ask.clone(), Arc::clone(&slip));
+            clerk
+                .hand_in(request)
+                .map_err(|fault| fault.at(Some(&ask.key), Operation::Acquire))?;
+            Answer { clerk, slip }.await
+        }
+    }
+
+    /// Gives it back. That happens also if the task goes away.
+    pub(super) fn release(
+        self: &Arc<Self>,
+        hold: Arc<Hold>,
+    ) -> impl Future<Output = Result<(), CoordError>> + Send + use<> {
+        let clerk = Arc::clone(self);
+        async move {
+            let slip = Arc::new(Slip::new());
+            let request = Request::Release(Arc::clone(&hold), Arc::clone(&slip));
+            clerk
+                .hand_in(request)
+                .map_err(|fault| fault.at(Some(&hold.key), Operation::Release))?;
+            Answer { clerk, slip }.await
+        }
+    }
+
+    /// The same for somebody who doesn't wait for it.
+    pub(super) fn let_go(self: &Arc<Self>, hold: Arc<Hold>) {
+        // Without a clerk everything is lost anyway.
+        let _ = self.hand_in(Request::Release(hold, Arc::new(Slip::new())));
+    }
+
+    /// What isn't done will end with an error.
+    pub(super) fn close(&self) {
+        self.desk.lock().is_closed = true;
+    }
+
+    fn hand_in(self: &Arc<Self>, request: Request) -> Result<(), Fault> {
+        self.keeper.engine().check()?;
+        let mut desk = self.desk.lock();
+        if desk.is_closed {
+            return Err(Fault::Closed);
+        }
+        let bell = match desk.bell {
+            Some(bell) => bell,
+            None => {
+                let bell = self.keeper.engine().take_bell()?;
+                let clerk = Arc::clone(self);
+                let builder = std::thread::Builder::new().name("hapax-clerk".to_owned());
+                builder
+                    .spawn(move || clerk.work(bell))
+                    .map_err(|error| Fault::Store(Box::new(error)))?;
+                desk.bell = Some(bell);
+                bell
+            }
+        };
+        desk.handed_in.push(request);
+        drop(desk);
+        self.keeper.engine().ring(bell)
+    }
+
+    /// Until the store is closed and everybody has an answer.
+    fn work(&self, bell: Bell) {
+        let engine = self.keeper.engine();
+        let mut queues: Vec<Queued> = Vec::new();
+        loop {
+            let (handed_in, is_closed) = {
+                let mut desk = self.desk.lock();
+                (std::mem::take(&mut desk.handed_in), desk.is_closed)
+            };
+            for request in handed_in {
+                match request {
+                    Request::Acquire(ask, slip) => queues.extend(self.begin(ask, slip)),
+                    Request::Release(hold, slip) => {
+                        drop(slip.answer(session::release(&self.keeper, &hold)));
+                    }
+                    Request::Look => {}
+                }
+            }
+            queues.retain_mut(|queued| self.go_on(queued));
+            if is_closed && queues.is_empty() && self.desk.lock().handed_in.is_empty() {
+                return;
+            }
+            let own = Sleeper { bell, watched: &[] };
+            let others = queues.iter().map(|queued| queued.waiting.sleeper());
+            let sleepers: Vec<_> = std::iter::once(own).chain(others).collect();
+            let latest = engine.now().after(LONG);
+            let until = queues.iter().map(|queued| queued.waiting.until).min();
+            let woken = engine.sleep(&sleepers, until.unwrap_or(latest));
+            let now = engine.now();
+            for (queued, is_woken) in queues.iter_mut().zip(&woken[1..]) {
+                queued.is_to_look = *is_woken || queued.waiting.until <= now || is_closed;
+            }
+        }
+    }
+
+    fn begin(&self, ask: Ask, slip: Arc<Slip<Arc<Hold>>>) -> Option<Queued> {
+        if slip.is_over() {
+            return None;
+        }
+        match begin(&self.keeper, ask, Patience::Endless) {
+            Ok(Begun::Granted(holder)) => self.answer(&slip, hold(&self.keeper, holder)),
+            Ok(Begun::Waiting(waiting)) => {
+                let is_to_look = true;
+                return Some(Queued {
+                    waiting,
+                    slip,
+                    is_to_look,
+                });
+            }
+            Err(error) => self.answer(&slip, Err(error)),
+        }
+        None
+    }
+
+    /// False if it is done.
+    fn go_on(&self, queued: &mut Queued) -> bool {
+        if queued.slip.is_over() {
+            if let Some(holder) = queued.waiting.leave() {
+                self.answer(&queued.slip, hold(&self.keeper, holder));
+            }
+            return false;
+        }
+        if !queued.is_to_look {
+            return true;
+        }
+        let answer = match queued.waiting.step() {
+            Ok(Step::Sleep) => {
+                queued.is_to_look = false;
+                return true;
+            }
+            Ok(Step::Granted(holder)) => hold(&self.keeper, holder),
+            Err(error) => match queued.waiting.leave() {
+                Some(holder) => hold(&self.keeper, holder),
+                None => Err(error),
+            },
+        };
+        self.answer(&queued.slip, answer);
+        false
+    }
+
+    /// What nobody wants any more goes back.
+    fn answer(&self, slip: &Slip<Arc<Hold>>, answer: Result<Arc<Hold>, CoordError>) {
+        if let Some(Ok(hold)) = slip.answer(answer) {
+            session::let_go(&self.keeper, &hold);
+        }
+    }
+}
+
+/// A task that waits in a queue.
+struct Queued {
+    waiting: Waiting,
+    slip: Arc<Slip<Arc<Hold>>>,
+    is_to_look: bool,
+}
+
+impl<T> Slip<T> {
+    fn new() -> Self {
+        Self(Mutex::new(State::Waiting(None)))
+    }
+
+    fn is_over(&self) -> bool {
+        matches!(*self.0.lock(), State::Over)
+    }
+
+    /// The answer itself if nobody wants it any more.
+    fn answer(&self, answer: Result<T, CoordError>) -> Option<Result<T, CoordError>> {
+        let mut state = self.0.lock();
+        let State::Waiting(waker) = &mut *state else {
+            return Some(answer);
+        };
+        let waker = waker.take();
+        *state = State::Answered(answer);
+        drop(state);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+        None
+    }
+}
+
+/// Waits for what a slip says.
+struct Answer<T: Unwanted> {
+    clerk: Arc<Clerk>,
+    slip: Arc<Slip<T>>,
+}
+
+impl<T: Unwanted> Future for Answer<T> {
+    type Output = Result<T, CoordError>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
+        let mut state = self.slip.0.lock();
+        match &mut *state {
+            State::Waiting(waker) => {
+                let known = waker
+                    .as_ref()
+                    .is_some_and(|waker| waker.will_wake(context.waker()));
+                let before = if known {
+                    None
+                } else {
+                    waker.replace(context.waker().clone())
+                };
+                // A waker is the executor's code.
+                drop(state);
+                drop(before);
+                Poll::Pending
+            }
+            State::Answered(_) => {
+                let State::Answered(answer) = std::mem::replace(&mut *state, State::Over) else {
+                    unreachable!("it was answered");
+                };
+                Poll::Ready(answer)
+            }
+            State::Over => panic!("it was polled after it was ready"),
+        }
+    }
+}
+
+impl<T: Unwanted> Drop for Answer<T> {
+    fn drop(&mut self) {
+        let state = std::mem::replace(&mut *self.slip.0.lock(), State::Over);
+        match state {
+            State::Waiting(_) => {
+                let _ = self.clerk.hand_in(Request::Look);
+            }
+            State::Answered(Ok(answer)) => answer.give_back(&self.clerk),
+            State::Answered(Err(_)) | State::Over => {}
+        }
+    }
+}
+
+/// An answer that nobody has taken.
+trait Unwanted {
+    fn give_back(self, clerk: &Arc<Clerk>);
+}
+
+impl Unwanted for Arc<Hold> {
+    fn give_back(self, clerk: &Arc<Clerk>) {
+        clerk.let_go(self);
+    }
+}
+
+impl Unwanted for () {
+    fn give_back(self, _: &Arc<Clerk>) {}
+}
