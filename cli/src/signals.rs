@@ -10,7 +10,7 @@
 //! Signals that were ignored when hapax was started aren't caught, and so they are ignored by the child as well.
 
 use std::io;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -34,9 +34,6 @@ const FIRST: [c_int; 3] = [SIGINT, SIGTERM, SIGHUP];
 const LATER: [c_int; 5] = [SIGQUIT, SIGUSR1, SIGUSR2, SIGWINCH, SIGCONT];
 /// Those of both that end what doesn't catch them.
 const ENDING: [c_int; 6] = [SIGINT, SIGTERM, SIGHUP, SIGQUIT, SIGUSR1, SIGUSR2];
-/// Those that a terminal sends to all of a group, and that nobody should miss.
-const FROM_TERMINALS: [c_int; 3] = [SIGINT, SIGQUIT, SIGHUP];
-
 /// A signal that was received.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Received {
@@ -55,7 +52,15 @@ impl Received {
 pub(crate) struct Signals {
     handle: Handle,
     stage: Arc<Mutex<Stage>>,
+    flags: Flags,
+    /// Whether SIGTSTP came after SIGCONT. Those who are received together have lost their order.
+    is_to_stop: Arc<AtomicUsize>,
 }
+
+/// For each signal that ends what doesn't catch it, whether it was received. They are set in the handler: the thread that
+/// receives signals may come to it later than a child is made.
+#[derive(Default)]
+struct Flags(Vec<(c_int, Arc<AtomicBool>)>);
 
 enum Stage {
     /// With what is to be done before a signal ends hapax.
@@ -68,6 +73,9 @@ impl Signals {
     /// From now on a signal that ends hapax calls `leave` before.
     pub(crate) fn catch(leave: impl FnOnce() + Send + 'static) -> io::Result<Self> {
         let first = FIRST.into_iter().filter(|&signal| is_wanted(signal));
+        let mut flags = Flags::default();
+        // Before the thread hears of it, so that nothing is received of which there is no flag.
+        first.clone().try_for_each(|signal| flags.add(signal))?;
         let mut signals = SignalsInfo::<WithOrigin>::new(first)?;
         if start::was_ignored(SIGCHLD) {
             // Otherwise nobody would learn how the child has ended.
@@ -77,6 +85,8 @@ impl Signals {
         let this = Self {
             handle: signals.handle(),
             stage: Arc::clone(&stage),
+            flags,
+            is_to_stop: Arc::default(),
         };
         thread::spawn(move || {
             for origin in signals.forever() {
@@ -104,20 +114,19 @@ impl Signals {
     /// The wait is over: from now on all signals go to whoever watches over the child.
     ///
     /// Where the child shares the terminal with hapax, Ctrl-Z stops both, and hapax needs no handler for that.
-    pub(crate) fn begin(self, is_alone_with_terminal: bool) -> io::Result<Running> {
+    pub(crate) fn begin(mut self, is_alone_with_terminal: bool) -> io::Result<Running> {
         let stop = is_alone_with_terminal.then_some(SIGTSTP);
         let more = LATER.into_iter().chain(stop);
         for signal in more.filter(|&signal| is_wanted(signal)) {
+            if ENDING.contains(&signal) {
+                self.flags.add(signal)?;
+            }
+            if let SIGTSTP | SIGCONT = signal {
+                let is_stop = usize::from(signal == SIGTSTP);
+                let is_to_stop = Arc::clone(&self.is_to_stop);
+                signal_hook::flag::register_usize(signal, is_to_stop, is_stop)?;
+            }
             self.handle.add_signal(signal)?;
-        }
-        let mut early = Vec::new();
-        for signal in FROM_TERMINALS
-            .into_iter()
-            .filter(|&signal| is_wanted(signal))
-        {
-            let is_received = Arc::new(AtomicBool::new(false));
-            signal_hook::flag::register(signal, Arc::clone(&is_received))?;
-            early.push((signal, is_received));
         }
         let (sender, events) = channel();
         let mut stage = lock(&self.stage);
@@ -129,7 +138,8 @@ impl Signals {
         Ok(Running {
             sender,
             events,
-            early,
+            flags: self.flags,
+            is_to_stop: self.is_to_stop,
         })
     }
 }
@@ -139,27 +149,42 @@ pub(crate) struct Running {
     /// For other events.
     pub(crate) sender: Sender<Event>,
     pub(crate) events: Receiver<Event>,
-    /// Set in the handler, and so without any delay.
-    early: Vec<(c_int, Arc<AtomicBool>)>,
+    flags: Flags,
+    is_to_stop: Arc<AtomicUsize>,
 }
 
 impl Running {
-    /// A signal that came before there was a child, and ends hapax.
-    pub(crate) fn ending(&self) -> Option<c_int> {
-        let signals = self.events.try_iter().filter_map(|event| match event {
-            Event::Signal(received) if received.ends() => Some(received.number),
-            _ => None,
-        });
-        signals.last()
+    /// Whether hapax has to stop for a SIGTSTP that was received: it wasn't continued since.
+    pub(crate) fn is_to_stop(&self) -> bool {
+        // Relaxed: nothing but the flag is read.
+        self.is_to_stop.load(Ordering::Relaxed) != 0
     }
 
-    /// Those that came before this moment and weren't noticed by then. Called right after the child was started: what a
-    /// terminal has sent before there was a child hasn't reached it.
+    /// A signal that ends hapax, and was received by now. Called before there is a child.
+    pub(crate) fn ending(&self) -> Option<c_int> {
+        self.flags.received().next()
+    }
+
+    /// Those that were received by now, although there were none before there was a child. Called right after that: what a
+    /// terminal has sent meanwhile may not have reached it.
     pub(crate) fn early(&self) -> Vec<c_int> {
-        let early = self.early.iter();
+        self.flags.received().collect()
+    }
+}
+
+impl Flags {
+    fn add(&mut self, signal: c_int) -> io::Result<()> {
+        let is_received = Arc::default();
+        signal_hook::flag::register(signal, Arc::clone(&is_received))?;
+        self.0.push((signal, is_received));
+        Ok(())
+    }
+
+    fn received(&self) -> impl Iterator<Item = c_int> {
         // Relaxed: nothing but the flag is read.
-        let early = early.filter(|(_, is_received)| is_received.load(Ordering::Relaxed));
-        early.map(|&(signal, _)| signal).collect()
+        let flags = self.0.iter();
+        let received = flags.filter(|(_, is_received)| is_received.load(Ordering::Relaxed));
+        received.map(|&(signal, _)| signal)
     }
 }
 

@@ -136,6 +136,9 @@ impl Watch<'_> {
                 return;
             }
         }
+        if number == SIGTSTP && !self.signals.is_to_stop() {
+            return;
+        }
         if let Some(signal) = Signal::from_named_raw(number) {
             self.signal(signal);
         }

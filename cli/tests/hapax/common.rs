@@ -43,12 +43,14 @@ impl Place {
     }
 
     /// The number in a file, as soon as there is one.
+    #[track_caller]
     pub(crate) fn number(&self, name: &str) -> i32 {
         // The line has to be whole.
         until(|| self.read(name).strip_suffix('\n')?.parse().ok())
     }
 
     /// Waits until a file has that many lines.
+    #[track_caller]
     pub(crate) fn wait_for_lines(&self, name: &str, number: usize) {
         until(|| (self.read(name).matches('\n').count() >= number).then_some(()));
     }
@@ -80,6 +82,7 @@ impl Place {
     }
 
     /// Starts `hapax lock` with a script, and waits until that runs. Its number is in the file `pid`.
+    #[track_caller]
     pub(crate) fn hold(&self, options: &[&str], script: &str) -> Running {
         let _ = fs::remove_file(self.path("pid"));
         let running =
@@ -89,6 +92,7 @@ impl Place {
     }
 
     /// Whether the key `k` is free.
+    #[track_caller]
     pub(crate) fn is_free(&self) -> bool {
         let status = self.hapax(["lock", "-n", "k", "true"]).status().unwrap();
         match status.code() {
@@ -98,11 +102,13 @@ impl Place {
         }
     }
 
+    #[track_caller]
     pub(crate) fn wait_until_free(&self) {
         until(|| self.is_free().then_some(()));
     }
 
     /// What `hapax ps --json` says of each key.
+    #[track_caller]
     pub(crate) fn list(&self) -> Vec<Value> {
         let output = output(&mut self.hapax(["ps", "--json"]));
         assert!(output.status.success(), "{output:?}");
@@ -120,6 +126,7 @@ impl Place {
         waiters.sum()
     }
 
+    #[track_caller]
     pub(crate) fn wait_for_waiters(&self, number: usize) {
         until(|| (self.waiters() == number).then_some(()));
     }
@@ -167,21 +174,25 @@ impl Running {
         self.0.try_wait().unwrap().is_some()
     }
 
+    #[track_caller]
     pub(crate) fn wait(&mut self) -> ExitStatus {
         until(|| self.0.try_wait().unwrap())
     }
 
     /// Its status, or none if a signal has ended it.
+    #[track_caller]
     pub(crate) fn code(&mut self) -> Option<i32> {
         self.wait().code()
     }
 
     /// The signal that has ended it.
+    #[track_caller]
     pub(crate) fn signal(&mut self) -> Option<i32> {
         self.wait().signal()
     }
 
     /// What it has said, stdout and stderr. It has to be little.
+    #[track_caller]
     pub(crate) fn said(&mut self) -> (String, String) {
         self.wait();
         let (mut stdout, mut stderr) = (String::new(), String::new());
@@ -206,6 +217,25 @@ impl Drop for Running {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
+}
+
+/// Stops hapax, and the whole group if it is by SIGTSTP.
+///
+/// Whoever is stopped in the middle of a transaction keeps others from the store, and nothing could be tested then.
+#[track_caller]
+pub(crate) fn stop(place: &Place, hapax: &Running, signal: Signal) {
+    until(|| {
+        hapax.send(signal);
+        until(|| (state(hapax.pid()) == 'T').then_some(()));
+        let mut connection = Connection::open(place.store()).unwrap();
+        connection.busy_timeout(Duration::from_millis(100)).unwrap();
+        let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate);
+        if transaction.is_ok() {
+            return Some(());
+        }
+        hapax.send(Signal::CONT);
+        None
+    });
 }
 
 /// Keeps everybody from the store for as long as that takes.
@@ -241,6 +271,7 @@ pub(crate) fn is_alive(pid: i32) -> bool {
     is_there && !matches!(state(pid), 'Z' | 'X')
 }
 
+#[track_caller]
 pub(crate) fn wait_until_gone(pid: i32) {
     until(|| (!is_alive(pid)).then_some(()));
 }
@@ -265,6 +296,7 @@ fn field(pid: i32, number: usize) -> Option<String> {
 }
 
 /// Waits until there is an answer.
+#[track_caller]
 pub(crate) fn until<T>(mut answer: impl FnMut() -> Option<T>) -> T {
     let began = Instant::now();
     loop {

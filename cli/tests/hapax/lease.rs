@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::common::{LOOP, Place, Running, block, code, is_alive, send, state, until};
+use crate::common::{LOOP, Place, Running, block, code, is_alive, send, state, stop, until};
 
 /// Takes no notice of SIGTERM but to write it down.
 const STUBBORN: &str = "trap 'echo TERM >> got' TERM;";
@@ -66,7 +66,7 @@ fn who_was_stopped_for_longer_than_the_lease_ends_the_command_when_it_is_continu
         ),
     ));
     let pid = place.number("pid");
-    hapax.send(Signal::STOP);
+    stop(&place, &hapax, Signal::STOP);
     // Others get it: nobody but hapax could end the command, and that is what fencing tokens are for.
     let next = place.hold(&[], "");
     assert!(is_alive(pid));
@@ -87,8 +87,9 @@ fn both_were_stopped_for_longer_than_the_lease() {
     let script = "trap 'echo TERM >> got; exit 0' TERM";
     let mut hapax = place.hold(&["--ttl", "2", "-k", "0.8"], script);
     let pid = place.number("pid");
-    hapax.send(Signal::TSTP);
-    until(|| (state(pid) == 'T' && state(hapax.pid()) == 'T').then_some(()));
+    stop(&place, &hapax, Signal::TSTP);
+    // A shell that is stopped while it starts a program waits for that one, which is stopped as well.
+    until(|| matches!(state(pid), 'T' | 'D').then_some(()));
     let _next = place.hold(&[], "");
     hapax.send(Signal::CONT);
     assert_eq!(hapax.code(), Some(75));

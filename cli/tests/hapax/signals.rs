@@ -133,13 +133,28 @@ fn a_stopped_command_keeps_the_lock_and_its_lease() {
 #[test]
 fn who_stops_hapax_stops_the_group_as_well() {
     let place = Place::new();
-    let mut hapax = place.hold(&[], "");
+    // Not a shell: one that is stopped while it starts a program isn't shown as stopped.
+    let mut hapax = Running::start(&mut place.lock(&[], "echo $$ > pid; exec sleep 40"));
     let pid = place.number("pid");
     hapax.send(Signal::TSTP);
     until(|| (state(pid) == 'T' && state(hapax.pid()) == 'T').then_some(()));
     assert!(!place.is_free());
     hapax.send(Signal::CONT);
     until(|| (state(pid) != 'T' && state(hapax.pid()) != 'T').then_some(()));
+    hapax.send(Signal::TERM);
+    assert_eq!(hapax.code(), Some(143));
+}
+
+#[test]
+fn who_is_stopped_and_continued_at_once_runs_on() {
+    let place = Place::new();
+    let mut hapax = place.hold(&[], "trap 'echo USR1 >> got' USR1");
+    for number in 1..=10 {
+        hapax.send(Signal::TSTP);
+        hapax.send(Signal::CONT);
+        hapax.send(Signal::USR1);
+        place.wait_for_lines("got", number);
+    }
     fs::write(place.path("end"), "").unwrap();
     assert_eq!(hapax.code(), Some(0));
 }
