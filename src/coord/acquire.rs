@@ -72,7 +72,7 @@ pub(super) fn acquire(
 /// How far one comes without to wait.
 pub(super) enum Begun {
     Granted(Holder),
-    Waiting(Waiting),
+    Waiting(Box<Waiting>),
 }
 
 /// Gets what is asked for, or a place in the queue.
@@ -90,12 +90,11 @@ pub(super) fn begin(
     };
     match enter(engine, &ask, otherwise)? {
         Entered::Granted(holder) => Ok(Begun::Granted(holder)),
-        Entered::Queued(place) => Ok(Begun::Waiting(Waiting::at(
-            place,
-            Arc::clone(keeper),
-            ask,
-            deadline,
-        ))),
+        Entered::Queued(place, standing) => {
+            let keeper = Arc::clone(keeper);
+            let waiting = Waiting::at(place, standing, keeper, ask, deadline);
+            Ok(Begun::Waiting(Box::new(waiting)))
+        }
         Entered::Refused(ahead) => try_again(engine, &ask, ahead).map(Begun::Granted),
     }
 }
@@ -169,14 +168,14 @@ fn try_again(engine: &dyn Engine, ask: &Ask, mut ahead: Vec<u64>) -> Result<Hold
         {
             Entered::Granted(holder) => return Ok(holder),
             Entered::Refused(next) => ahead = next,
-            Entered::Queued(_) => unreachable!("it wants to be refused"),
+            Entered::Queued(..) => unreachable!("it wants to be refused"),
         }
     }
 }
 
 /// Waits in the queue, on this thread.
 #[cold]
-fn wait(mut waiting: Waiting) -> Result<Holder, CoordError> {
+fn wait(mut waiting: Box<Waiting>) -> Result<Holder, CoordError> {
     loop {
         match waiting.step() {
             Ok(Step::Granted(holder)) => return Ok(holder),
@@ -198,6 +197,8 @@ pub(super) struct Waiting {
     keeper: Arc<Keeper>,
     ask: Ask,
     place: Place,
+    /// How it stands, if that was found just now.
+    standing: Option<Standing>,
     began: Time,
     deadline: Option<Time>,
     /// When it looks for a deadlock.
@@ -219,12 +220,19 @@ pub(super) enum Step {
 }
 
 impl Waiting {
-    fn at(place: Place, keeper: Arc<Keeper>, ask: Ask, deadline: Option<Time>) -> Self {
+    fn at(
+        place: Place,
+        standing: Standing,
+        keeper: Arc<Keeper>,
+        ask: Ask,
+        deadline: Option<Time>,
+    ) -> Self {
         let began = keeper.engine().now();
         let mut waiting = Self {
             keeper,
             ask,
             place,
+            standing: Some(standing),
             began,
             deadline,
             check_at: None,
@@ -252,7 +260,10 @@ impl Waiting {
         let fault = |fault| at(fault, &key);
         // Nobody has rung for as long as one sleeps at most: the first waiter may have been stopped.
         let mut is_late = self.slept_since.after(SAFETY) <= engine.now();
-        let mut standing = engine.look(&self.place).map_err(fault)?;
+        let mut standing = match self.standing.take() {
+            Some(standing) => standing,
+            None => engine.look(&self.place).map_err(fault)?,
+        };
         loop {
             let (ahead, held_by, room, look_at) = match standing {
                 Standing::Granted(holder)
@@ -264,10 +275,12 @@ impl Waiting {
                 Standing::Granted(_) | Standing::Gone => {
                     match enter(engine, &self.ask, Otherwise::Queue)? {
                         Entered::Granted(holder) => return Ok(Step::Granted(holder)),
-                        Entered::Queued(place) => self.move_to(place),
+                        Entered::Queued(place, next) => {
+                            self.move_to(place);
+                            standing = next;
+                        }
                         Entered::Refused(_) => unreachable!("it wants to wait"),
                     }
-                    standing = engine.look(&self.place).map_err(fault)?;
                     continue;
                 }
                 Standing::Waiting {

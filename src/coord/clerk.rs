@@ -219,7 +219,7 @@ impl Clerk {
 
 /// A task that waits in a queue.
 struct Queued {
-    waiting: Waiting,
+    waiting: Box<Waiting>,
     slip: Arc<Slip<Arc<Hold>>>,
     is_to_look: bool,
 }

@@ -191,7 +191,8 @@ pub(super) enum Otherwise {
 
 pub(super) enum Entered {
     Granted(Holder),
-    Queued(Place),
+    /// And how it stands there.
+    Queued(Place, Standing),
     /// The sessions that are in the way.
     Refused(Vec<u64>),
 }

@@ -228,12 +228,15 @@ impl Line {
             return Ok(Entered::Refused(self.others(session)));
         };
         let bell = bell()?;
-        Ok(Entered::Queued(Place {
+        let place = Place {
             key: Arc::clone(&ask.key),
             ticket: self.queue(ask, bell, moment),
             bell,
             waits_for_itself: self.is_held_by(ask.owner.as_ref()),
-        }))
+        };
+        // What is over was taken out before.
+        let standing = self.standing(place.ticket, session, moment, |_| false);
+        Ok(Entered::Queued(place, standing))
     }
 
     /// Grants it, if that is possible without a wait.

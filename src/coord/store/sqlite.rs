@@ -682,6 +682,14 @@ impl Engine for SqliteEngine {
     }
 
     fn look(&self, place: &Place) -> Result<Standing, Fault> {
+        // Mostly it is rung for this.
+        let granted = self.read(|connection| {
+            let granted = rows::granted(connection, &self.clock, &place.key, place.ticket)?;
+            Ok(granted.map(|holder| self.observe(holder, clock::now())))
+        })?;
+        if let Some(holder) = granted {
+            return Ok(Standing::Granted(holder));
+        }
         self.read(|connection| {
             let mut moment = SqliteMoment::load(connection, self.id)?;
             let line = self.load(connection, &place.key, &mut moment)?;

@@ -4,7 +4,7 @@ use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
-use rusqlite::{Connection, Row, params};
+use rusqlite::{Connection, Params, Row, params};
 
 use super::super::line::{Line, Moment};
 use super::super::{Ask, Bell, Holder, SessionRow, Waiter, Want};
@@ -84,32 +84,88 @@ pub(super) struct Loaded<T> {
     pub(super) same_clock: bool,
 }
 
-const HOLDERS: &str = "
-    SELECT h.key, h.owner, h.mode, h.permits, h.lease, h.renews, h.tag, h.session,
-        s.clock IS ?1, h.since, h.token, h.ticket, h.slot, h.expires, h.renewals
-    FROM holder h LEFT JOIN session s ON s.id = h.session";
-const WAITERS: &str = "
-    SELECT w.key, w.owner, w.mode, w.permits, w.lease, w.renews, w.tag, w.session,
-        s.clock IS ?1, w.since, w.ticket, w.bell, w.strict, w.endless, w.due
-    FROM waiter w LEFT JOIN session s ON s.id = w.session";
+/// The columns of a holder, and whether its session's clock is this one.
+macro_rules! holders {
+    ($end:literal) => {
+        concat!(
+            "SELECT h.key, h.owner, h.mode, h.permits, h.lease, h.renews, h.tag, h.session,
+                s.clock IS ?1, h.since, h.token, h.ticket, h.slot, h.expires, h.renewals
+            FROM holder h LEFT JOIN session s ON s.id = h.session ",
+            $end
+        )
+    };
+}
+
+/// The same of a waiter.
+macro_rules! waiters {
+    ($end:literal) => {
+        concat!(
+            "SELECT w.key, w.owner, w.mode, w.permits, w.lease, w.renews, w.tag, w.session,
+                s.clock IS ?1, w.since, w.ticket, w.bell, w.strict, w.endless, w.due
+            FROM waiter w LEFT JOIN session s ON s.id = w.session ",
+            $end
+        )
+    };
+}
+
+fn holder(row: &Row<'_>) -> rusqlite::Result<Holder> {
+    Ok(Holder {
+        token: row.get(10)?,
+        ticket: row.get(11)?,
+        session: row.get(7)?,
+        ask: ask(row, false, true)?,
+        slot: row.get(12)?,
+        expires: row.get::<_, Option<i64>>(13)?.map(Time),
+        renewals: row.get(14)?,
+        since: row.get(9)?,
+    })
+}
+
+fn waiter(row: &Row<'_>) -> rusqlite::Result<Waiter> {
+    let session = row.get(7)?;
+    Ok(Waiter {
+        ticket: row.get(10)?,
+        session,
+        bell: Bell {
+            session,
+            number: row.get(11)?,
+        },
+        ask: ask(row, row.get(12)?, row.get(13)?)?,
+        due: row.get::<_, Option<i64>>(14)?.map(Time),
+        since: row.get(9)?,
+    })
+}
 
 pub(super) fn holders(
     connection: &Connection,
     clock: &str,
     key: Option<&str>,
 ) -> Result<Vec<Loaded<Holder>>, Fault> {
-    query(connection, HOLDERS, "h.key", "h.token", clock, key, |row| {
-        Ok(Holder {
-            token: row.get(10)?,
-            ticket: row.get(11)?,
-            session: row.get(7)?,
-            ask: ask(row, false, true)?,
-            slot: row.get(12)?,
-            expires: row.get::<_, Option<i64>>(13)?.map(Time),
-            renewals: row.get(14)?,
-            since: row.get(9)?,
-        })
-    })
+    match key {
+        Some(key) => query(
+            connection,
+            holders!("WHERE h.key = ?2 ORDER BY h.token"),
+            [clock, key],
+            holder,
+        ),
+        None => query(
+            connection,
+            holders!("ORDER BY h.key, h.token"),
+            [clock],
+            holder,
+        ),
+    }
+}
+
+/// What a waiter was granted.
+pub(super) fn granted(
+    connection: &Connection,
+    clock: &str,
+    key: &str,
+    ticket: u64,
+) -> Result<Option<Loaded<Holder>>, Fault> {
+    let sql = holders!("WHERE h.key = ?2 AND h.ticket = ?3");
+    Ok(query(connection, sql, params![clock, key, ticket], holder)?.pop())
 }
 
 pub(super) fn waiters(
@@ -117,62 +173,36 @@ pub(super) fn waiters(
     clock: &str,
     key: Option<&str>,
 ) -> Result<Vec<Loaded<Waiter>>, Fault> {
-    query(
-        connection,
-        WAITERS,
-        "w.key",
-        "w.ticket",
-        clock,
-        key,
-        |row| {
-            let session = row.get(7)?;
-            Ok(Waiter {
-                ticket: row.get(10)?,
-                session,
-                bell: Bell {
-                    session,
-                    number: row.get(11)?,
-                },
-                ask: ask(row, row.get(12)?, row.get(13)?)?,
-                due: row.get::<_, Option<i64>>(14)?.map(Time),
-                since: row.get(9)?,
-            })
-        },
-    )
+    match key {
+        Some(key) => query(
+            connection,
+            waiters!("WHERE w.key = ?2 ORDER BY w.ticket"),
+            [clock, key],
+            waiter,
+        ),
+        None => query(
+            connection,
+            waiters!("ORDER BY w.key, w.ticket"),
+            [clock],
+            waiter,
+        ),
+    }
 }
 
 fn query<T>(
     connection: &Connection,
-    select: &str,
-    key_column: &str,
-    order: &str,
-    clock: &str,
-    key: Option<&str>,
+    sql: &str,
+    params: impl Params,
     read: impl Fn(&Row<'_>) -> rusqlite::Result<T>,
 ) -> Result<Vec<Loaded<T>>, Fault> {
-    let read = |row: &Row<'_>| {
+    let mut select = connection.prepare_cached(sql)?;
+    let rows = select.query_map(params, |row| {
         Ok(Loaded {
             row: read(row)?,
             same_clock: row.get(8)?,
         })
-    };
-    let rows: rusqlite::Result<Vec<_>> = match key {
-        Some(key) => {
-            let sql = format!("{select} WHERE {key_column} = ?2 ORDER BY {order}");
-            connection
-                .prepare_cached(&sql)?
-                .query_map([clock, key], read)?
-                .collect()
-        }
-        None => {
-            let sql = format!("{select} ORDER BY {key_column}, {order}");
-            connection
-                .prepare_cached(&sql)?
-                .query_map([clock], read)?
-                .collect()
-        }
-    };
-    Ok(rows?)
+    })?;
+    Ok(rows.collect::<rusqlite::Result<_>>()?)
 }
 
 fn ask(row: &Row<'_>, is_strict: bool, is_endless: bool) -> rusqlite::Result<Ask> {
