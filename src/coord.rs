@@ -39,8 +39,8 @@
 //!
 //! # Blocking, and what runs inside
 //!
-//! `lock` and `acquire` block the thread. All other calls, and the drop of a guard, take one short transaction: some 20 µs on a
-//! SQLite file, and never longer than [its limit]. No code of the caller runs inside. A guard that is
+//! `lock` and `acquire` block the thread. All other calls, and the drop of a guard, take a short transaction or two: some 20 µs
+//! each on a SQLite file, and each waits for others no longer than [its limit]; threads of a process take turns. No code of the caller runs inside. A guard that is
 //! dropped while the store is busy, or full, is given back later by a thread of the store; [`release`](LockGuard::release) says
 //! what happened. A process has one such thread for each store that it holds something in.
 //!

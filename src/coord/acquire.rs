@@ -1,20 +1,8 @@
 //! Waiting until something is granted: the same whatever the store is.
 //!
-//! One transaction enters the queue, and one leaves it; whoever lets go grants to the next one within its own, and rings.
-//! Between, a waiter only reads, each time that it wakes:
-//!
-//! 1. It *looks* how it stands.
-//! 2. It *watches* the sessions ahead of it: the one of the waiter before it, or, if it is the first, those of all holders.
-//!    If one wasn't watched before it looks again: from then on it hears of its end, but not of an earlier one.
-//! 3. If one of them is dead, or if it is the first and there is room, it *claims*: a transaction that takes out what the
-//!    dead have left, and grants what can be granted. While others may pass it, it does so only if none has come since it
-//!    has looked before.
-//! 4. Otherwise it sleeps, until it is rung, one of them ends, a lease or its patience does, or a second is over.
-//!
-//! Nobody is forgotten: whatever can make a waiter the next one to be granted is done by a transaction that rings it; or is
-//! the end of a session that it watches; or a lease's end that the first one waits for. If the one that should have rung is
-//! killed before it does, its end is seen in the same way, as it was a holder, or stood before it. The second is there for
-//! what can't be watched.
+//! [`Waiting::step`] looks how it stands, watches the sessions ahead, claims where that is needed, and says until when to sleep.
+//! Between it only reads, unless somebody has died or stands still. docs/COORD.md has the protocol, and why nobody sleeps through
+//! its turn.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -36,15 +24,15 @@ const SAFETY: Duration = Duration::from_secs(1);
 
 /// How long somebody wants to wait.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Patience {
+pub(super) enum Limit {
     None,
     For(Duration),
     Endless,
 }
 
-impl Patience {
+impl Limit {
     pub(super) fn until(moment: Instant) -> Self {
-        Self::For(moment.saturating_duration_since(Instant::now()))
+        Self::of(moment.saturating_duration_since(Instant::now()))
     }
 
     pub(super) fn of(time: Duration) -> Self {
@@ -60,9 +48,9 @@ impl Patience {
 pub(super) fn acquire(
     keeper: &Arc<Keeper>,
     ask: Ask,
-    patience: Patience,
+    limit: Limit,
 ) -> Result<Arc<Hold>, CoordError> {
-    let holder = match begin(keeper, ask, patience)? {
+    let holder = match begin(keeper, ask, limit)? {
         Begun::Granted(holder) => holder,
         Begun::Waiting(waiting) => wait(waiting)?,
     };
@@ -76,17 +64,13 @@ pub(super) enum Begun {
 }
 
 /// Gets what is asked for, or a place in the queue.
-pub(super) fn begin(
-    keeper: &Arc<Keeper>,
-    mut ask: Ask,
-    patience: Patience,
-) -> Result<Begun, CoordError> {
-    ask.is_endless = matches!(patience, Patience::Endless);
+pub(super) fn begin(keeper: &Arc<Keeper>, mut ask: Ask, limit: Limit) -> Result<Begun, CoordError> {
+    ask.is_endless = matches!(limit, Limit::Endless);
     let engine = keeper.engine();
-    let (deadline, otherwise) = match patience {
-        Patience::None => (None, Otherwise::Refuse),
-        Patience::For(time) => (Some(engine.now().after(time)), Otherwise::Queue),
-        Patience::Endless => (None, Otherwise::Queue),
+    let (deadline, otherwise) = match limit {
+        Limit::None => (None, Otherwise::Refuse),
+        Limit::For(time) => (Some(engine.now().after(time)), Otherwise::Queue),
+        Limit::Endless => (None, Otherwise::Queue),
     };
     match enter(engine, &ask, otherwise)? {
         Entered::Granted(holder) => Ok(Begun::Granted(holder)),
@@ -99,7 +83,7 @@ pub(super) fn begin(
     }
 }
 
-/// Enters the line of the key, which isn't in use as something else if that is only by the dead.
+/// Enters the line of the key. If only dead sessions use it as something else, takes them out and tries again.
 fn enter(engine: &dyn Engine, ask: &Ask, otherwise: Otherwise) -> Result<Entered, CoordError> {
     let mut dead = Vec::new();
     loop {
@@ -185,7 +169,8 @@ fn wait(mut waiting: Box<Waiting>) -> Result<Holder, CoordError> {
             }
             Ok(Step::Sleep) => {
                 let until = waiting.until;
-                waiting.keeper.engine().sleep(&[waiting.sleeper()], until);
+                // If it can't sleep any more it will find out why.
+                let _ = waiting.keeper.engine().sleep(&[waiting.sleeper()], until);
             }
             Err(error) => return waiting.leave().ok_or(error),
         }
@@ -207,7 +192,7 @@ pub(super) struct Waiting {
     /// The sessions that it watches.
     ahead: Vec<u64>,
     /// When it has looked last.
-    slept_since: Time,
+    looked_at: Time,
     /// When it looks at the latest.
     pub(super) until: Time,
 }
@@ -238,7 +223,7 @@ impl Waiting {
             check_at: None,
             last_room: Room::No,
             ahead: Vec::new(),
-            slept_since: began,
+            looked_at: began,
             until: began,
         };
         waiting.check_at = waiting.first_check();
@@ -259,7 +244,7 @@ impl Waiting {
         let key = Arc::clone(&self.ask.key);
         let fault = |fault| at(fault, &key);
         // Nobody has rung for as long as one sleeps at most: the first waiter may have been stopped.
-        let mut is_late = self.slept_since.after(SAFETY) <= engine.now();
+        let mut is_late = self.looked_at.after(SAFETY) <= engine.now();
         let mut standing = match self.standing.take() {
             Some(standing) => standing,
             None => engine.look(&self.place).map_err(fault)?,
@@ -325,7 +310,7 @@ impl Waiting {
             let limits = [self.deadline, self.check_at, look_at];
             let until = limits.into_iter().flatten().min();
             self.until = until.map_or(now.after(SAFETY), |until| until.min(now.after(SAFETY)));
-            (self.last_room, self.ahead, self.slept_since) = (room, ahead, now);
+            (self.last_room, self.ahead, self.looked_at) = (room, ahead, now);
             return Ok(Step::Sleep);
         }
     }

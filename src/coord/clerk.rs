@@ -16,7 +16,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::CoordError;
-use super::acquire::{Begun, Patience, Step, Waiting, begin, hold};
+use super::acquire::{Begun, Limit, Step, Waiting, begin, hold};
 use super::error::{Fault, Operation};
 use super::hold::Hold;
 use super::keeper::Keeper;
@@ -34,7 +34,8 @@ pub(super) struct Clerk {
 #[derive(Default)]
 struct Desk {
     handed_in: Vec<Request>,
-    /// Where the clerk sleeps, once there is one.
+    has_clerk: bool,
+    /// Where the clerk sleeps, once it does.
     bell: Option<Bell>,
     is_closed: bool,
 }
@@ -87,17 +88,19 @@ impl Clerk {
         async move {
             let slip = Arc::new(Slip::new());
             let request = Request::Release(Arc::clone(&hold), Arc::clone(&slip));
-            clerk
-                .hand_in(request)
-                .map_err(|fault| fault.at(Some(&hold.key), Operation::Release))?;
+            if clerk.hand_in(request).is_err() {
+                return session::release(&clerk.keeper, &hold);
+            }
             Answer { clerk, slip }.await
         }
     }
 
     /// The same for somebody who doesn't wait for it.
     pub(super) fn let_go(self: &Arc<Self>, hold: Arc<Hold>) {
-        // Without a clerk everything is lost anyway.
-        let _ = self.hand_in(Request::Release(hold, Arc::new(Slip::new())));
+        let request = Request::Release(Arc::clone(&hold), Arc::new(Slip::new()));
+        if self.hand_in(request).is_err() {
+            session::let_go(&self.keeper, &hold);
+        }
     }
 
     /// What isn't done will end with an error.
@@ -111,32 +114,69 @@ impl Clerk {
         if desk.is_closed {
             return Err(Fault::Closed);
         }
-        let bell = match desk.bell {
-            Some(bell) => bell,
-            None => {
-                let bell = self.keeper.engine().take_bell()?;
-                let clerk = Arc::clone(self);
-                let builder = std::thread::Builder::new().name("hapax-clerk".to_owned());
-                builder
-                    .spawn(move || clerk.work(bell))
-                    .map_err(|error| Fault::Store(Box::new(error)))?;
-                desk.bell = Some(bell);
-                bell
-            }
-        };
+        if !desk.has_clerk {
+            let clerk = Arc::clone(self);
+            let builder = std::thread::Builder::new().name("hapax-clerk".to_owned());
+            builder
+                .spawn(move || clerk.begin_work())
+                .map_err(|error| Fault::Store(Box::new(error)))?;
+            desk.has_clerk = true;
+        }
         desk.handed_in.push(request);
+        let bell = desk.bell;
         drop(desk);
-        self.keeper.engine().ring(bell)
+        if let Some(bell) = bell {
+            // If that fails the clerk has heard it, or there is none any more.
+            let _ = self.keeper.engine().ring(bell);
+        }
+        Ok(())
     }
 
-    /// Until the store is closed and everybody has an answer.
+    fn begin_work(&self) {
+        match self.keeper.engine().take_bell() {
+            Ok(bell) => {
+                self.desk.lock().bell = Some(bell);
+                self.work(bell);
+            }
+            // Whoever comes later finds another one.
+            Err(fault) => self.refuse(fault),
+        }
+    }
+
+    /// Everything that was handed in fails by that, or for the same reason.
+    fn refuse(&self, fault: Fault) {
+        let handed_in = {
+            let mut desk = self.desk.lock();
+            desk.has_clerk = false;
+            std::mem::take(&mut desk.handed_in)
+        };
+        let mut fault = Some(fault);
+        for request in handed_in {
+            match request {
+                Request::Acquire(ask, slip) => {
+                    let again = || Fault::Store("the store couldn't be waited for".into());
+                    let fault = fault.take().unwrap_or_else(again);
+                    self.answer(&slip, Err(fault.at(Some(&ask.key), Operation::Acquire)));
+                }
+                Request::Release(hold, slip) => {
+                    drop(slip.answer(session::release(&self.keeper, &hold)));
+                }
+                Request::Look => {}
+            }
+        }
+    }
+
+    /// Until the store is closed, or can't be used any more, and everybody has an answer.
     fn work(&self, bell: Bell) {
         let engine = self.keeper.engine();
         let mut queues: Vec<Queued> = Vec::new();
+        let mut is_over = false;
         loop {
-            let (handed_in, is_closed) = {
+            let handed_in = {
                 let mut desk = self.desk.lock();
-                (std::mem::take(&mut desk.handed_in), desk.is_closed)
+                desk.is_closed |= is_over;
+                is_over = desk.is_closed;
+                std::mem::take(&mut desk.handed_in)
             };
             for request in handed_in {
                 match request {
@@ -148,7 +188,7 @@ impl Clerk {
                 }
             }
             queues.retain_mut(|queued| self.go_on(queued));
-            if is_closed && queues.is_empty() && self.desk.lock().handed_in.is_empty() {
+            if is_over && queues.is_empty() && self.desk.lock().handed_in.is_empty() {
                 return;
             }
             let own = Sleeper { bell, watched: &[] };
@@ -158,8 +198,19 @@ impl Clerk {
             let until = queues.iter().map(|queued| queued.waiting.until).min();
             let woken = engine.sleep(&sleepers, until.unwrap_or(latest));
             let now = engine.now();
-            for (queued, is_woken) in queues.iter_mut().zip(&woken[1..]) {
-                queued.is_to_look = *is_woken || queued.waiting.until <= now || is_closed;
+            match woken {
+                Ok(woken) => {
+                    for (queued, is_woken) in queues.iter_mut().zip(&woken[1..]) {
+                        queued.is_to_look = *is_woken || queued.waiting.until <= now || is_over;
+                    }
+                }
+                // They find out why.
+                Err(_) => {
+                    is_over = true;
+                    queues
+                        .iter_mut()
+                        .for_each(|queued| queued.is_to_look = true);
+                }
             }
         }
     }
@@ -168,7 +219,7 @@ impl Clerk {
         if slip.is_over() {
             return None;
         }
-        match begin(&self.keeper, ask, Patience::Endless) {
+        match begin(&self.keeper, ask, Limit::Endless) {
             Ok(Begun::Granted(holder)) => self.answer(&slip, hold(&self.keeper, holder)),
             Ok(Begun::Waiting(waiting)) => {
                 let is_to_look = true;

@@ -70,14 +70,14 @@ impl fmt::Display for Circle {
             let then = if number == 0 {
                 ""
             } else {
-                ", held by one that waits for "
+                ", which one has or wants before that waits for "
             };
             write!(f, "{then}`{}`", step.key.escape_debug())?;
         }
         f.write_str(if self.steps.len() == 1 {
-            ", which it holds itself"
+            ", held in its own name or that of an ancestor"
         } else {
-            ", held by the first"
+            ", which the first has or wants before"
         })
     }
 }
@@ -132,7 +132,7 @@ impl<'a> Graph<'a> {
         let held = listing.holders.iter().filter_map(owner_of_holder);
         let wanted = listing.waiters.iter().filter_map(owner_of_waiter);
         let mut nodes = BTreeMap::new();
-        for number in held.chain(wanted).flat_map(Owner::line) {
+        for number in held.chain(wanted).flat_map(Owner::lineage) {
             let next = nodes.len() as u64 + 1;
             nodes.entry(*number).or_insert(next);
         }
@@ -162,7 +162,7 @@ impl<'a> Graph<'a> {
     }
 
     fn add_ancestors(&mut self, owner: &Owner) {
-        for pair in owner.line().windows(2) {
+        for pair in owner.lineage().windows(2) {
             let (child, parent) = (self.nodes[&pair[0]], self.nodes[&pair[1]]);
             if self.edges.insert((parent, child), None).is_none() {
                 self.waits.wait_for(parent, child);

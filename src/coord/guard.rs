@@ -37,6 +37,8 @@ impl Guard {
 
     pub(super) fn check(&self, operation: Operation) -> Result<(), CoordError> {
         let Hold { key, token, .. } = &*self.hold;
+        let usable = self.session.engine().check();
+        usable.map_err(|fault| fault.at(Some(key), operation))?;
         if self.is_valid() {
             Ok(())
         } else {
@@ -130,7 +132,7 @@ macro_rules! forward {
                 self.0.check(crate::coord::Operation::Check)
             }
 
-            /// For how long yet if it isn't renewed or extended. None if its lease is that of the session; zero if it is
+            /// For how long yet if it isn't renewed or extended. None if its lease is that of the session, and wasn't extended; zero if it is
             /// lost.
             ///
             /// # Examples
@@ -163,7 +165,7 @@ macro_rules! forward {
 
             /// Lets the lease end so long after now, whether it would end sooner or later otherwise; one that renews itself is
             /// renewed as soon as less than two thirds of its own time are left. A lease of the
-            /// session gets an end by that.
+            /// session gets an end by that, so that it doesn't count for deadlocks any more.
             ///
             /// # Errors
             ///
@@ -197,7 +199,7 @@ macro_rules! forward {
             /// # Errors
             ///
             /// - [`Lost`](crate::coord::CoordError::Lost) if it wasn't held any more. Whoever holds it now isn't harmed.
-            /// - What can be wrong with a store. Others get it when its lease ends, or this process.
+            /// - What can be wrong with a store. It is tried again later, by a thread of the store.
             ///
             /// # Examples
             ///

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::CoordError;
-use super::acquire::{Patience, acquire};
+use super::acquire::{Limit, acquire};
 use super::guard::{By, Guard};
 use super::lease::Lease;
 use super::owner::Owner;
@@ -47,7 +47,7 @@ impl Lock {
     /// # Examples
     ///
     /// See [`Lock`].
-    pub fn new(store: &impl Store, key: &str) -> Self {
+    pub fn new(store: &(impl Store + ?Sized), key: &str) -> Self {
         let ask = Ask {
             key: Arc::from(key),
             want: Want::Exclusive,
@@ -123,7 +123,8 @@ impl Lock {
         self
     }
 
-    /// The same for somebody whom nobody may pass, and who passes nobody.
+    /// The same for somebody whom nobody may pass once it is the first that waits, and who passes nobody: a
+    /// [`try_lock`](Self::try_lock) fails if anybody waits.
     ///
     /// # Examples
     ///
@@ -161,6 +162,7 @@ impl Lock {
     /// - [`KindMismatch`](CoordError::KindMismatch) if the key is in use as a semaphore.
     /// - [`Cancelled`](CoordError::Cancelled) if the thread is in a [`Scope`](crate::sync::Scope) that is cancelled, noticed
     ///   within a second.
+    /// - [`Lost`](CoordError::Lost) if the lease was over before this has heard of the grant.
     /// - What can be wrong with a store.
     ///
     /// # Examples
@@ -168,14 +170,15 @@ impl Lock {
     /// See [`Lock`].
     #[doc(alias = "acquire")]
     pub fn lock(&self) -> Result<LockGuard, CoordError> {
-        self.acquire(Patience::Endless)
+        self.acquire(Limit::Endless)
     }
 
     /// Takes the lock if it is free and nobody waits for it who is due.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](CoordError::TimedOut) if it isn't, and otherwise those of [`lock`](Self::lock).
+    /// [`TimedOut`](CoordError::TimedOut) if it isn't, and otherwise those of [`lock`](Self::lock), without `Deadlock` and
+    /// `Cancelled`.
     ///
     /// # Examples
     ///
@@ -189,7 +192,7 @@ impl Lock {
     /// # Ok::<_, CoordError>(())
     /// ```
     pub fn try_lock(&self) -> Result<LockGuard, CoordError> {
-        self.acquire(Patience::None)
+        self.acquire(Limit::None)
     }
 
     /// Waits for the lock for that long at most; not at all if that is zero.
@@ -210,7 +213,7 @@ impl Lock {
     /// # Ok::<_, hapax::coord::CoordError>(())
     /// ```
     pub fn try_lock_for(&self, time: Duration) -> Result<LockGuard, CoordError> {
-        self.acquire(Patience::of(time))
+        self.acquire(Limit::of(time))
     }
 
     /// Waits for the lock until then at most.
@@ -231,7 +234,7 @@ impl Lock {
     /// # Ok::<_, hapax::coord::CoordError>(())
     /// ```
     pub fn try_lock_until(&self, moment: Instant) -> Result<LockGuard, CoordError> {
-        self.acquire(Patience::until(moment))
+        self.acquire(Limit::until(moment))
     }
 
     /// Waits for the lock without blocking the thread, on any executor.
@@ -288,8 +291,8 @@ impl Lock {
             .any(|status| status.key == *self.ask.key && !status.holders.is_empty()))
     }
 
-    fn acquire(&self, patience: Patience) -> Result<LockGuard, CoordError> {
-        let hold = acquire(&self.session.keeper, self.ask.clone(), patience)?;
+    fn acquire(&self, limit: Limit) -> Result<LockGuard, CoordError> {
+        let hold = acquire(&self.session.keeper, self.ask.clone(), limit)?;
         Ok(LockGuard(Guard::of(&self.session, hold, By::ThisThread)))
     }
 }

@@ -31,11 +31,11 @@ use crate::sync::ThreadKey;
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Owner {
     /// Its own number, then that of whoever waits for what it does, and so on.
-    line: Arc<[u128]>,
+    lineage: Arc<[u128]>,
 }
 
 /// How many ancestors are remembered.
-const LONGEST_LINE: usize = 64;
+const LONGEST_LINEAGE: usize = 64;
 
 impl Owner {
     /// An owner that is none of the others.
@@ -86,23 +86,23 @@ impl Owner {
     /// ```
     #[must_use]
     pub fn child(&self) -> Self {
-        let ancestors = self.line.iter().copied().take(LONGEST_LINE - 1);
+        let ancestors = self.lineage.iter().copied().take(LONGEST_LINEAGE - 1);
         Self::of(std::iter::once(random()).chain(ancestors))
     }
 
-    pub(super) fn of(line: impl IntoIterator<Item = u128>) -> Self {
+    pub(super) fn of(lineage: impl IntoIterator<Item = u128>) -> Self {
         Self {
-            line: line.into_iter().collect(),
+            lineage: lineage.into_iter().collect(),
         }
     }
 
     pub(super) fn number(&self) -> u128 {
-        self.line[0]
+        self.lineage[0]
     }
 
     /// Its own number, and those of its ancestors.
-    pub(super) fn line(&self) -> &[u128] {
-        &self.line
+    pub(super) fn lineage(&self) -> &[u128] {
+        &self.lineage
     }
 }
 
@@ -115,7 +115,7 @@ fn random() -> u128 {
 impl fmt::Display for Owner {
     /// As 32 hexadecimal digits, and as many for each ancestor, with dots between.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        for (at, number) in self.line.iter().enumerate() {
+        for (at, number) in self.lineage.iter().enumerate() {
             let dot = if at == 0 { "" } else { "." };
             write!(f, "{dot}{number:032x}")?;
         }
@@ -146,7 +146,7 @@ impl FromStr for Owner {
         };
         let line: Option<Vec<_>> = text.split('.').map(number).collect();
         match line {
-            Some(line) if line.len() <= LONGEST_LINE => Ok(Self::of(line)),
+            Some(line) if line.len() <= LONGEST_LINEAGE => Ok(Self::of(line)),
             _ => Err(ParseOwnerError(text.to_owned())),
         }
     }

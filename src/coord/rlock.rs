@@ -55,7 +55,7 @@ impl RLock {
     /// # Examples
     ///
     /// See [`RLock`].
-    pub fn new(store: &impl Store, key: &str) -> Self {
+    pub fn new(store: &(impl Store + ?Sized), key: &str) -> Self {
         Self {
             lock: Lock::new(store, key),
             held: Arc::default(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::CoordError;
-use super::acquire::{Patience, acquire};
+use super::acquire::{Limit, acquire};
 use super::guard::{By, Guard};
 use super::lease::Lease;
 use super::owner::Owner;
@@ -49,7 +49,7 @@ impl Semaphore {
     /// # Examples
     ///
     /// See [`Semaphore`].
-    pub fn new(store: &impl Store, key: &str, permits: u32) -> Self {
+    pub fn new(store: &(impl Store + ?Sized), key: &str, permits: u32) -> Self {
         assert!(permits > 0, "the semaphore `{key}` has no permits");
         let ask = Ask {
             key: Arc::from(key),
@@ -125,7 +125,7 @@ impl Semaphore {
         self
     }
 
-    /// The same for somebody whom nobody may pass, and who passes nobody.
+    /// The same for somebody whom nobody may pass once it is the first that waits, and who passes nobody.
     ///
     /// # Examples
     ///
@@ -164,26 +164,28 @@ impl Semaphore {
     ///   [`LimitMismatch`](CoordError::LimitMismatch) if it is with another number of permits.
     /// - [`Cancelled`](CoordError::Cancelled) if the thread is in a [`Scope`](crate::sync::Scope) that is cancelled, noticed
     ///   within a second.
+    /// - [`Lost`](CoordError::Lost) if the lease was over before this has heard of the grant.
     /// - What can be wrong with a store.
     ///
     /// # Examples
     ///
     /// See [`Semaphore`].
     pub fn acquire(&self) -> Result<Permit, CoordError> {
-        self.get(Patience::Endless)
+        self.get(Limit::Endless)
     }
 
     /// Takes a permit if there is one and nobody waits for it who is due.
     ///
     /// # Errors
     ///
-    /// [`TimedOut`](CoordError::TimedOut) if there is none, and otherwise those of [`acquire`](Self::acquire).
+    /// [`TimedOut`](CoordError::TimedOut) if there is none, and otherwise those of [`acquire`](Self::acquire), without
+    /// `Deadlock` and `Cancelled`.
     ///
     /// # Examples
     ///
     /// See [`Semaphore`].
     pub fn try_acquire(&self) -> Result<Permit, CoordError> {
-        self.get(Patience::None)
+        self.get(Limit::None)
     }
 
     /// Waits for a permit for that long at most; not at all if that is zero.
@@ -204,7 +206,7 @@ impl Semaphore {
     /// # Ok::<_, hapax::coord::CoordError>(())
     /// ```
     pub fn try_acquire_for(&self, time: Duration) -> Result<Permit, CoordError> {
-        self.get(Patience::of(time))
+        self.get(Limit::of(time))
     }
 
     /// Waits for a permit until then at most.
@@ -224,7 +226,7 @@ impl Semaphore {
     /// # Ok::<_, hapax::coord::CoordError>(())
     /// ```
     pub fn try_acquire_until(&self, moment: Instant) -> Result<Permit, CoordError> {
-        self.get(Patience::until(moment))
+        self.get(Limit::until(moment))
     }
 
     /// Waits for a permit without blocking the thread, on any executor: as [`Lock::lock_async`](super::Lock::lock_async).
@@ -251,8 +253,8 @@ impl Semaphore {
         Ok(Permit(Guard::of(&self.session, hold, By::Clerk)))
     }
 
-    fn get(&self, patience: Patience) -> Result<Permit, CoordError> {
-        let hold = acquire(&self.session.keeper, self.ask.clone(), patience)?;
+    fn get(&self, limit: Limit) -> Result<Permit, CoordError> {
+        let hold = acquire(&self.session.keeper, self.ask.clone(), limit)?;
         Ok(Permit(Guard::of(&self.session, hold, By::ThisThread)))
     }
 }

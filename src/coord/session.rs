@@ -72,8 +72,8 @@ impl Session {
     }
 }
 
-/// Gives it back.
-pub(super) fn release(keeper: &Keeper, hold: &Hold) -> Result<(), CoordError> {
+/// Gives it back. What can't be done now is done later all the same.
+pub(super) fn release(keeper: &Arc<Keeper>, hold: &Hold) -> Result<(), CoordError> {
     let lost = || CoordError::lost(&hold.key, Operation::Release, hold.token);
     let fault = |fault: Fault| fault.at(Some(&hold.key), Operation::Release);
     keeper.engine().check().map_err(fault)?;
@@ -84,18 +84,18 @@ pub(super) fn release(keeper: &Keeper, hold: &Hold) -> Result<(), CoordError> {
     match keeper.engine().release(&hold.key, hold.token) {
         Ok(true) => Ok(()),
         Ok(false) => Err(lost()),
-        Err(error) => Err(fault(error)),
+        Err(error) => {
+            if let Fault::Busy | Fault::Store(_) = error {
+                keeper.give_back_late(Late::Grant(Arc::clone(&hold.key), hold.token));
+            }
+            Err(fault(error))
+        }
     }
 }
 
-/// The same where nobody hears of an error. What can't be done now is done later.
+/// The same where nobody hears of an error.
 pub(super) fn let_go(keeper: &Arc<Keeper>, hold: &Hold) {
-    if keeper.engine().check().is_ok()
-        && keeper.remove(hold)
-        && let Err(Fault::Busy | Fault::Store(_)) = keeper.engine().release(&hold.key, hold.token)
-    {
-        keeper.give_back_late(Late::Grant(Arc::clone(&hold.key), hold.token));
-    }
+    let _ = release(keeper, hold);
 }
 
 /// Lets a lease end so long after now. False if it has ended before, or was taken away.
@@ -133,7 +133,10 @@ fn by_key(listing: &Listing) -> Vec<Status> {
     for holder in &listing.holders {
         let session = sessions.get(&holder.session).copied();
         let same_clock = session.is_some_and(|session| session.same_clock);
-        let remaining = |now| holder.expires.map(|ends| ends.since(now));
+        if same_clock && holder.is_over(listing.now) {
+            continue;
+        }
+        let ends = holder.expires.filter(|_| same_clock);
         status(&mut keys, &holder.ask.key, holder.ask.want)
             .holders
             .push(HolderStatus {
@@ -141,7 +144,7 @@ fn by_key(listing: &Listing) -> Vec<Status> {
                 fencing_token: holder.token,
                 slot: holder.slot,
                 since: wall_time(holder.since),
-                remaining: listing.now.filter(|_| same_clock).and_then(remaining),
+                remaining: ends.map(|ends| ends.since(listing.now)),
                 tag: holder.ask.tag.as_deref().map(str::to_owned),
                 owner: holder.ask.owner.clone(),
                 process: process(session),

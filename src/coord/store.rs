@@ -174,7 +174,9 @@ pub(super) trait Engine: Send + Sync {
 
     /// Sleeps until a bell is rung, a session ends that is watched, or it is that late, or for no reason. Answers which of
     /// them are to look.
-    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Vec<bool>;
+    ///
+    /// An error if there is nothing to sleep for any more.
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault>;
 
     /// Whether leases are looked after by whoever sets the clock, and not by a thread.
     fn is_driven(&self) -> bool {
@@ -230,7 +232,7 @@ pub(super) struct Listing {
     pub(super) waiters: Vec<Waiter>,
     pub(super) sessions: Vec<SessionRow>,
     /// By the clock of this session.
-    pub(super) now: Option<Time>,
+    pub(super) now: Time,
 }
 
 impl Listing {

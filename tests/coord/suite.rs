@@ -96,6 +96,7 @@ macro_rules! suite {
                 nobody_passes_who_is_due
                 permits_in_order;
             leases:
+                a_lease_that_is_shortened
                 a_fixed_lease_ends
                 a_lease_hands_over_when_it_ends
                 a_strict_queue_hears_of_leases

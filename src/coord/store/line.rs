@@ -11,8 +11,8 @@
 //!   and let go all the time stays with one process for a while, and isn't handed to and fro, and each waiter gets its
 //!   turn. A waiter that asked for a strict order is due at once. One that isn't due and finds that there is room takes that
 //!   if nobody else comes within a tenth of that time.
-//! - *Who is to be rung.* Who was granted something. Who has become the first, because from then on it watches the holders,
-//!   and its patience runs. Who has lost the one before it, whom it watched.
+//!
+//! Who is rung, and why that is enough: docs/COORD.md.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -136,6 +136,13 @@ pub(in crate::coord) struct Line {
     pub(in crate::coord) to_ring: Vec<Bell>,
 }
 
+impl Holder {
+    /// By the clock of who has loaded it.
+    pub(in crate::coord) fn is_over(&self, now: Time) -> bool {
+        self.expires.is_some_and(|expires| expires <= now)
+    }
+}
+
 impl Line {
     /// Whether somebody holds it in that name, or that of an ancestor, who doesn't let go by himself.
     fn is_held_by(&self, owner: Option<&Owner>) -> bool {
@@ -144,20 +151,16 @@ impl Line {
         };
         self.holders.iter().any(|holder| {
             let held_by = holder.ask.owner.as_ref().map(Owner::number);
-            let is_own = held_by.is_some_and(|number| owner.line().contains(&number));
+            let is_own = held_by.is_some_and(|number| owner.lineage().contains(&number));
             is_own && !matches!(holder.ask.lease, Lease::Fixed(_))
         })
     }
 
     /// Takes out what doesn't count any more. True if there was something.
-    pub(in crate::coord) fn remove(
-        &mut self,
-        is_over: impl Fn(&Holder) -> bool,
-        is_dead: impl Fn(u64) -> bool,
-    ) -> bool {
+    pub(in crate::coord) fn remove(&mut self, now: Time, is_dead: impl Fn(u64) -> bool) -> bool {
         let before = self.holders.len() + self.waiters.len();
         self.holders
-            .retain(|holder| !is_dead(holder.session) && !is_over(holder));
+            .retain(|holder| !is_dead(holder.session) && !holder.is_over(now));
         let mut lost_the_one_before = false;
         let to_ring = &mut self.to_ring;
         self.waiters.retain(|waiter| {
@@ -234,8 +237,7 @@ impl Line {
             bell,
             waits_for_itself: self.is_held_by(ask.owner.as_ref()),
         };
-        // What is over was taken out before.
-        let standing = self.standing(place.ticket, session, moment, |_| false);
+        let standing = self.standing(place.ticket, session, moment);
         Ok(Entered::Queued(place, standing))
     }
 
@@ -261,7 +263,7 @@ impl Line {
             due,
             since: wall_clock(),
         };
-        self.waiters.push(waiter.clone());
+        self.waiters.push(waiter);
         ticket
     }
 
@@ -316,6 +318,33 @@ impl Line {
         true
     }
 
+    /// The lease of a grant lasts for that long from now on. Answers when it ends, if it is there.
+    pub(in crate::coord) fn extend(
+        &mut self,
+        token: u64,
+        time: Duration,
+        moment: &impl Moment,
+    ) -> Option<Time> {
+        let expires = moment.now().after(time);
+        let holder = self
+            .holders
+            .iter_mut()
+            .find(|holder| holder.token == token)?;
+        holder.ask.lease = match holder.ask.lease {
+            Lease::Renewed(_) => Lease::Renewed(time),
+            Lease::Session | Lease::Fixed(_) => Lease::Fixed(time),
+        };
+        let before = holder.expires.replace(expires);
+        holder.renewals += 1;
+        if before.is_none_or(|before| expires < before)
+            && let Some(head) = self.waiters.first()
+        {
+            // It sleeps until the end that it knows.
+            self.to_ring.push(head.bell);
+        }
+        Some(expires)
+    }
+
     /// Takes a waiter out of the line. Answers with its grant if that has come first.
     pub(in crate::coord) fn leave(
         &mut self,
@@ -343,7 +372,6 @@ impl Line {
         ticket: u64,
         session: u64,
         moment: &impl Moment,
-        is_over: impl Fn(&Holder) -> bool,
     ) -> Standing {
         if let Some(holder) = self.granted(ticket) {
             return Standing::Granted(holder.clone());
@@ -365,7 +393,10 @@ impl Line {
             };
             // The first one has been stopped, or has just been rung.
             let head = &self.waiters[0];
-            let lasting = self.holders.iter().filter(|holder| !is_over(holder));
+            let lasting = self
+                .holders
+                .iter()
+                .filter(|holder| !holder.is_over(moment.now()));
             let is_overdue = !may_be_passed(head.due, moment.now())
                 && self::room(lasting, head.ask.want).is_some();
             let held_by = self.holders.iter().map(|holder| holder.session);
@@ -377,7 +408,11 @@ impl Line {
             };
         }
         let (head, now) = (&self.waiters[0], moment.now());
-        let lasting = || self.holders.iter().filter(|holder| !is_over(holder));
+        let lasting = || {
+            self.holders
+                .iter()
+                .filter(|holder| !holder.is_over(moment.now()))
+        };
         let ahead: BTreeSet<_> = lasting()
             .map(|holder| holder.session)
             .filter(|holder| *holder != session)

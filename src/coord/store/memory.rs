@@ -79,7 +79,6 @@ struct Rows {
 struct State {
     session: Weak<Session>,
     is_stopped: bool,
-    label: Option<String>,
 }
 
 impl MemoryStore {
@@ -109,17 +108,14 @@ impl MemoryStore {
     }
 
     fn of(began: Option<Instant>) -> Self {
-        Self::join(
-            Arc::new(Shared {
-                rows: Mutex::default(),
-                changed: Condvar::new(),
-                began,
-            }),
-            None,
-        )
+        Self::join(Arc::new(Shared {
+            rows: Mutex::default(),
+            changed: Condvar::new(),
+            began,
+        }))
     }
 
-    fn join(shared: Arc<Shared>, label: Option<String>) -> Self {
+    fn join(shared: Arc<Shared>) -> Self {
         let id = {
             let mut rows = shared.rows.lock();
             rows.last_number += 1;
@@ -130,7 +126,6 @@ impl MemoryStore {
         let state = State {
             session: Arc::downgrade(&session),
             is_stopped: false,
-            label,
         };
         engine.shared.rows.lock().sessions.insert(id, state);
         Self { session, engine }
@@ -150,7 +145,7 @@ impl MemoryStore {
     /// # Ok::<_, hapax::coord::CoordError>(())
     /// ```
     pub fn new_session(&self) -> Self {
-        Self::join(Arc::clone(&self.engine.shared), None)
+        Self::join(Arc::clone(&self.engine.shared))
     }
 
     /// Ends this session as a process ends that is killed: nothing is given back, and others find that it is dead. Its
@@ -174,6 +169,7 @@ impl MemoryStore {
         rows.sessions.remove(&self.engine.id);
         self.engine.shared.changed.notify_all();
         drop(rows);
+        self.session.clerk.close();
         self.session.keeper.close();
     }
 
@@ -337,7 +333,7 @@ impl MemoryEngine {
         };
         let mut line = rows.lines.remove(key).unwrap_or_default();
         let is_dead = |session| dead.contains(&session);
-        if line.remove(|holder| is_over(holder, now), is_dead) {
+        if line.remove(now, is_dead) {
             line.settle(&mut moment);
         }
         let answer = f(&mut line, &mut moment);
@@ -353,14 +349,8 @@ impl MemoryEngine {
     }
 
     fn standing(&self, place: &Place, line: &Line, moment: &MemoryMoment) -> Standing {
-        line.standing(place.ticket, self.id, moment, |holder| {
-            is_over(holder, moment.now)
-        })
+        line.standing(place.ticket, self.id, moment)
     }
-}
-
-fn is_over(holder: &Holder, now: Time) -> bool {
-    holder.expires.is_some_and(|expires| expires <= now)
 }
 
 impl Engine for MemoryEngine {
@@ -415,16 +405,7 @@ impl Engine for MemoryEngine {
     }
 
     fn extend(&self, key: &Arc<str>, token: u64, time: Duration) -> Result<Option<Time>, Fault> {
-        self.transact(key, &[], |line, moment| {
-            let expires = moment.now.after(time);
-            let holder = line
-                .holders
-                .iter_mut()
-                .find(|holder| holder.token == token)?;
-            holder.expires = Some(expires);
-            holder.renewals += 1;
-            Some(expires)
-        })
+        self.transact(key, &[], |line, moment| line.extend(token, time, moment))
     }
 
     fn held(&self) -> Result<Vec<u64>, Fault> {
@@ -441,11 +422,11 @@ impl Engine for MemoryEngine {
         if !rows.sessions.contains_key(&self.id) {
             return Err(Fault::Closed);
         }
-        let row = |(&id, state): (&u64, &State)| SessionRow {
+        let row = |&id: &u64| SessionRow {
             id,
             host: String::new(),
             process: std::process::id(),
-            label: state.label.clone(),
+            label: None,
             command: None,
             same_clock: true,
         };
@@ -460,8 +441,8 @@ impl Engine for MemoryEngine {
                 .values()
                 .flat_map(|line| line.waiters.clone())
                 .collect(),
-            sessions: rows.sessions.iter().map(row).collect(),
-            now: Some(self.shared.now_in(&rows)),
+            sessions: rows.sessions.keys().map(row).collect(),
+            now: self.shared.now_in(&rows),
         })
     }
 
@@ -515,23 +496,21 @@ impl Engine for MemoryEngine {
         sessions.iter().filter(is_dead).copied().collect()
     }
 
-    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Vec<bool> {
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault> {
         let mut rows = self.shared.rows.lock();
         loop {
-            let is_closed = !rows.sessions.contains_key(&self.id);
+            if !rows.sessions.contains_key(&self.id) {
+                return Err(Fault::Closed);
+            }
             let is_woken = |sleeper: &Sleeper<'_>, rows: &mut Rows| {
                 let has_ended = |session| !rows.sessions.contains_key(session);
-                is_closed
-                    || sleeper.watched.iter().any(has_ended)
-                    || rows.rung.remove(&sleeper.bell)
+                sleeper.watched.iter().any(has_ended) || rows.rung.remove(&sleeper.bell)
             };
-            let woken: Vec<_> = sleepers
-                .iter()
-                .map(|sleeper| is_woken(sleeper, &mut rows))
-                .collect();
+            let woken = sleepers.iter().map(|sleeper| is_woken(sleeper, &mut rows));
+            let woken: Vec<_> = woken.collect();
             let now = self.shared.now_in(&rows);
             if now >= until || woken.contains(&true) {
-                return woken;
+                return Ok(woken);
             }
             match self.shared.began {
                 Some(_) => {

@@ -5,7 +5,7 @@
 //! the rows of the key, lets the rules of the [line](super::line) decide, and writes what is different. Bells are rung when it
 //! is committed.
 //!
-//! A process has one connection, and its threads take turns. Before a transaction is committed it is checked that the file
+//! Each open store has one connection, and threads take turns. Before a transaction is committed it is checked that the file
 //! is still the one that its path names.
 
 mod clock;
@@ -47,6 +47,8 @@ use crate::coord::time::{Time, wall_clock};
 /// opened (`-init`), and a directory with the files of those who have it open (`-sessions`). All are readable by
 /// their owner alone, unless [`shared_group`](SqliteOptions::shared_group) says otherwise. It must be on a local disk:
 /// network file systems are refused where they can be told.
+///
+/// A process opens it once and clones it: what is opened twice is two, which keep each other out.
 ///
 /// # Examples
 ///
@@ -98,6 +100,8 @@ impl SqliteStore {
     /// - [`Store`](CoordError::Store) if it isn't a store, or one of another version; if it can't be made or opened; if it
     ///   belongs to somebody else, or lies on a network file system.
     /// - [`Busy`](CoordError::Busy) if others keep it busy for more than five seconds.
+    /// - [`ForkedChild`](CoordError::ForkedChild) in a child that was forked while its parent had a store open.
+    /// - [`StoreReplaced`](CoordError::StoreReplaced) if it is removed meanwhile.
     ///
     /// # Examples
     ///
@@ -207,11 +211,13 @@ impl SqliteOptions {
     /// See [`SqliteOptions`].
     #[must_use]
     pub fn busy_for(mut self, time: Duration) -> Self {
-        self.busy_for = time;
+        // Nobody lives to see more, and moments have an end.
+        self.busy_for = time.min(Duration::from_secs(1 << 30));
         self
     }
 
-    /// Whether what is made is readable and writable by the group of its directory, and may belong to others.
+    /// Whether what is made is readable and writable by a group, and may belong to others. The group is that of whoever makes
+    /// it, or, where that has the setgid bit, of the directory that the file is in: `chmod g+s` it.
     ///
     /// # Examples
     ///
@@ -457,10 +463,7 @@ impl SqliteEngine {
         let before = self.load(connection, key, &mut moment)?;
         let mut line = before.clone();
         let now = moment.now();
-        if line.remove(
-            |holder| is_over(holder, now),
-            |session| dead.contains(&session),
-        ) {
+        if line.remove(now, |session| dead.contains(&session)) {
             line.settle(&mut moment);
         }
         let answer = f(&mut line, &mut moment)?;
@@ -521,8 +524,7 @@ impl SqliteEngine {
     }
 
     fn standing(&self, place: &Place, line: &Line, moment: &SqliteMoment) -> Standing {
-        let now = moment.now();
-        line.standing(place.ticket, self.id, moment, |holder| is_over(holder, now))
+        line.standing(place.ticket, self.id, moment)
     }
 
     /// Grants what was asked for if nobody has it and nobody is due. One look, two rows.
@@ -621,10 +623,6 @@ struct Head {
 enum Freely {
     Released { was_there: bool, head: Option<Head> },
     NotSo,
-}
-
-fn is_over(holder: &Holder, now: Time) -> bool {
-    holder.expires.is_some_and(|expires| expires <= now)
 }
 
 /// Taken back unless it is committed.
@@ -731,17 +729,11 @@ impl Engine for SqliteEngine {
     }
 
     fn extend(&self, key: &Arc<str>, token: u64, time: Duration) -> Result<Option<Time>, Fault> {
-        self.write(|connection| {
-            let now = clock::now();
-            let expires = now.after(time);
-            let mut update = connection.prepare_cached(
-                "UPDATE holder SET expires = ?3, lease = ?4, renewals = renewals + 1
-                WHERE key = ?1 AND token = ?2 AND (expires IS NULL OR expires > ?5)",
-            )?;
-            let lease = rows::nanoseconds(time);
-            let updated = update.execute(params![&**key, token, expires.0, lease, now.0])?;
-            Ok((updated > 0).then_some(expires))
-        })
+        self.transact(
+            key,
+            &[],
+            |line, moment| Ok(line.extend(token, time, moment)),
+        )
     }
 
     fn held(&self) -> Result<Vec<u64>, Fault> {
@@ -771,7 +763,7 @@ impl Engine for SqliteEngine {
                 holders: holders.into_iter().map(|holder| holder.row).collect(),
                 waiters: waiters.into_iter().map(|waiter| waiter.row).collect(),
                 sessions: rows::sessions(connection, &self.clock)?,
-                now: Some(clock::now()),
+                now: clock::now(),
             })
         })
     }
@@ -828,12 +820,9 @@ impl Engine for SqliteEngine {
         Ok(())
     }
 
-    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Vec<bool> {
-        match self.presence() {
-            Ok(presence) => presence.sleep(sleepers, until.since(clock::now())),
-            // They are to find that.
-            Err(_) => vec![true; sleepers.len()],
-        }
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault> {
+        let presence = self.presence()?;
+        Ok(presence.sleep(sleepers, until.since(clock::now())))
     }
 }
 

@@ -106,3 +106,17 @@ pub(super) fn loss_is_told<W: World>() {
     assert!(lasting.lost().wait_for(PATIENCE).unwrap());
     assert!(!lasting.is_valid());
 }
+
+/// The waiter that knew a later end hears of it.
+pub(super) fn a_lease_that_is_shortened<W: World>() {
+    let (_world, one, other) = two::<W>();
+    let lease = Lease::Fixed(1000 * PATIENCE);
+    let guard = Lock::new(&one, "a").lease(lease).lock().unwrap();
+    let lock = Lock::new(&other, "a");
+    let waiter = task(move || lock.lock().map(drop));
+    until_queued(&one, "a", 1);
+    guard.extend(Duration::from_millis(30)).unwrap();
+    waiter.answer().unwrap();
+    assert!(!guard.is_valid());
+    assert!(matches!(guard.release(), Err(CoordError::Lost { .. })));
+}

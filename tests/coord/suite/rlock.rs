@@ -24,22 +24,22 @@ pub(super) fn other_threads_and_processes_are_kept_out<W: World>() {
     let lock = RLock::new(&one, "a");
     let outer = lock.lock().unwrap();
     let inner = lock.lock().unwrap();
+    let (send, timed_out) = mpsc::channel();
     let tasks = [lock.clone(), RLock::new(&other, "a")].map(|lock| {
+        let send = send.clone();
         task(move || {
             assert!(is_timed_out(&lock.try_lock()));
             assert!(is_timed_out(&lock.try_lock_for(SHORT)));
             assert!(is_timed_out(&lock.try_lock_until(Instant::now())));
+            send.send(()).unwrap();
             let _outer = lock.lock().unwrap();
             lock.lock().map(drop).unwrap();
         })
     });
-    until(|| {
-        waiters(&one, "a")
-            .iter()
-            .filter(|waiter| waiter.owner.is_some())
-            .count()
-            == 2
-    });
+    for _ in 0..2 {
+        timed_out.recv_timeout(PATIENCE).unwrap();
+    }
+    until_queued(&one, "a", 2);
     drop(outer);
     thread::sleep(SHORT);
     assert_eq!(holders(&one, "a")[0].fencing_token, inner.fencing_token());

@@ -49,7 +49,8 @@ pub(super) struct Directory {
 impl Directory {
     /// It is made if it isn't there.
     pub(super) fn open(path: PathBuf, is_for_group: bool) -> io::Result<Self> {
-        let mode = if is_for_group { 0o770 } else { 0o700 };
+        // What is made in it belongs to its group.
+        let mode = if is_for_group { 0o2770 } else { 0o700 };
         match DirBuilder::new().mode(mode).create(&path) {
             Ok(()) if is_for_group => {
                 fs::set_permissions(&path, fs::Permissions::from_mode(mode))?;
@@ -281,13 +282,13 @@ impl Presence {
     /// Looks after sessions from now on.
     pub(super) fn watch(&self, sessions: &[u64], is_dead: impl Fn(u64) -> bool) -> Watch {
         let mut watch = Watch::default();
-        self.forget_the_dead();
         for &session in sessions {
             if self.is_watched(session) {
                 continue;
             }
             match self.connect(session) {
                 Ok(stream) => {
+                    self.trim_watched();
                     self.watched.lock().insert(session, Arc::new(stream));
                     watch.is_new = true;
                 }
@@ -301,12 +302,9 @@ impl Presence {
         watch
     }
 
-    /// Connections to sessions that nobody asks for any more don't stay for ever.
-    fn forget_the_dead(&self) {
+    /// Connections to sessions that have ended, or that nobody asks for any more, don't stay for ever.
+    fn trim_watched(&self) {
         let mut watched = self.watched.lock();
-        if watched.len() <= MOST_WATCHED {
-            return;
-        }
         let streams: Vec<_> = watched.values().cloned().collect();
         let sessions: Vec<_> = watched.keys().copied().collect();
         let mut fds: Vec<_> = streams
@@ -320,7 +318,7 @@ impl Presence {
                 }
             }
         }
-        if watched.len() > MOST_WATCHED {
+        if watched.len() >= MOST_WATCHED {
             // Those who sleep at one keep it. It is connected to again when it is asked for.
             watched.clear();
         }

@@ -19,7 +19,7 @@ pub(super) struct SqliteMoment {
     now: Time,
     /// The last number that was given out.
     number: i64,
-    /// How far that is before the wall clock at least.
+    /// How far that is ahead of the wall clock.
     ahead: i64,
     has_changed: bool,
     /// Sessions with the same clock as this one.
@@ -302,8 +302,10 @@ pub(super) fn store(connection: &Connection, before: &Line, after: &Line) -> Res
         }
     }
     for holder in &after.holders {
-        if !before.holders.iter().any(|was| was.token == holder.token) {
-            insert_holder(connection, holder)?;
+        match before.holders.iter().find(|was| was.token == holder.token) {
+            None => insert_holder(connection, holder)?,
+            Some(was) if was.renewals != holder.renewals => renew(connection, holder)?,
+            Some(_) => {}
         }
     }
     for waiter in &after.waiters {
@@ -322,6 +324,20 @@ pub(super) fn store(connection: &Connection, before: &Line, after: &Line) -> Res
             Some(_) => {}
         }
     }
+    Ok(())
+}
+
+fn renew(connection: &Connection, holder: &Holder) -> Result<(), Fault> {
+    let mut update = connection.prepare_cached(
+        "UPDATE holder SET expires = ?3, renewals = ?4, lease = ?5 WHERE key = ?1 AND token = ?2",
+    )?;
+    update.execute(params![
+        &*holder.ask.key,
+        holder.token,
+        holder.expires.map(|expires| expires.0),
+        holder.renewals,
+        lease(holder.ask.lease),
+    ])?;
     Ok(())
 }
 
@@ -391,7 +407,7 @@ pub(super) fn is_lock(mode: Option<u8>) -> bool {
 }
 
 fn owner(ask: &Ask) -> Option<Vec<u8>> {
-    let line = ask.owner.as_ref()?.line();
+    let line = ask.owner.as_ref()?.lineage();
     Some(
         line.iter()
             .flat_map(|number| number.to_be_bytes())
@@ -400,10 +416,8 @@ fn owner(ask: &Ask) -> Option<Vec<u8>> {
 }
 
 /// In nanoseconds; centuries are as good as no end.
-pub(super) fn lease(lease: Lease) -> Option<i64> {
-    lease.time().map(nanoseconds)
-}
-
-pub(super) fn nanoseconds(time: Duration) -> i64 {
-    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+fn lease(lease: Lease) -> Option<i64> {
+    lease
+        .time()
+        .map(|time| i64::try_from(time.as_nanos()).unwrap_or(i64::MAX))
 }
