@@ -32,7 +32,8 @@ use crate::sync::deadlock::Waits;
 /// let _guard = lock.lock()?;
 /// let Err(CoordError::Deadlock { circle, .. }) = lock.lock() else { unreachable!() };
 /// assert_eq!(circle.steps().len(), 1);
-/// assert_eq!((circle.steps()[0].owner, circle.steps()[0].key.as_str()), (me, "reports"));
+/// assert_eq!(circle.steps()[0].owner, me);
+/// assert_eq!(circle.steps()[0].key, "reports");
 /// # Ok::<_, CoordError>(())
 /// ```
 #[derive(Clone, Debug)]

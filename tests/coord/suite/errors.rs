@@ -93,7 +93,7 @@ pub(super) fn errors_say_where<W: World>() {
         mine.lock().unwrap_err(),
         key,
         Operation::Acquire,
-        "which it holds itself",
+        "held in its own name",
     );
     store.close().unwrap();
     check(
