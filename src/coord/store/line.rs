@@ -305,15 +305,12 @@ impl Line {
         match self.waiters.first() {
             // It has heard when it became the first, but may sleep until it is due.
             Some(head) if may_be_passed(head.due, moment.now()) => self.to_ring.push(head.bell),
-            _ => {
+            // Others may have come by whom it doesn't watch.
+            Some(head) if !self.holders.is_empty() => {
+                self.to_ring.push(head.bell);
                 self.settle(moment);
-                // Others may have come by whom it doesn't watch.
-                if let Some(head) = self.waiters.first()
-                    && !self.holders.is_empty()
-                {
-                    self.to_ring.push(head.bell);
-                }
             }
+            _ => self.settle(moment),
         }
         true
     }
