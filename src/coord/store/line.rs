@@ -14,6 +14,9 @@
 //!
 //! Who is rung, and why that is enough: docs/COORD.md.
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
