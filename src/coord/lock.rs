@@ -48,18 +48,9 @@ impl Lock {
     ///
     /// See [`Lock`].
     pub fn new(store: &(impl Store + ?Sized), key: &str) -> Self {
-        let ask = Ask {
-            key: Arc::from(key),
-            want: Want::Exclusive,
-            lease: Lease::default(),
-            owner: None,
-            tag: None,
-            is_strict: false,
-            is_endless: true,
-        };
         Self {
             session: Arc::clone(store.session()),
-            ask,
+            ask: Ask::of(key, Want::Exclusive),
         }
     }
 

@@ -51,18 +51,9 @@ impl Semaphore {
     /// See [`Semaphore`].
     pub fn new(store: &(impl Store + ?Sized), key: &str, permits: u32) -> Self {
         assert!(permits > 0, "the semaphore `{key}` has no permits");
-        let ask = Ask {
-            key: Arc::from(key),
-            want: Want::Permit { limit: permits },
-            lease: Lease::default(),
-            owner: None,
-            tag: None,
-            is_strict: false,
-            is_endless: true,
-        };
         Self {
             session: Arc::clone(store.session()),
-            ask,
+            ask: Ask::of(key, Want::Permit { limit: permits }),
         }
     }
 

@@ -44,6 +44,21 @@ pub(in crate::coord) struct Ask {
     pub(in crate::coord) is_endless: bool,
 }
 
+impl Ask {
+    /// For as long as the session, and in the name of nobody.
+    pub(in crate::coord) fn of(key: &str, want: Want) -> Self {
+        Self {
+            key: Arc::from(key),
+            want,
+            lease: Lease::default(),
+            owner: None,
+            tag: None,
+            is_strict: false,
+            is_endless: true,
+        }
+    }
+}
+
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(in crate::coord) enum Want {
     Exclusive,

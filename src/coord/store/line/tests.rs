@@ -1,7 +1,5 @@
 //! Who is rung: whoever has to look, and nobody else, since each ring wakes a process.
 
-use std::sync::Arc;
-
 use super::*;
 
 /// Time that stands still until it is set.
@@ -31,13 +29,8 @@ impl Moment for Still {
 
 fn ask(want: Want, is_strict: bool) -> Ask {
     Ask {
-        key: Arc::from("a"),
-        want,
-        lease: Lease::Session,
-        owner: None,
-        tag: None,
         is_strict,
-        is_endless: true,
+        ..Ask::of("a", want)
     }
 }
 
