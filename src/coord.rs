@@ -90,5 +90,7 @@ pub use rlock::{RLock, RLockGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use status::{HolderStatus, Mode, ProcessStatus, Status, WaiterStatus};
 pub use store::{MemoryStore, Store};
+#[cfg(feature = "coord-redis")]
+pub use store::{RedisOptions, RedisStore};
 #[cfg(feature = "coord-sqlite")]
 pub use store::{SqliteOptions, SqliteStore};

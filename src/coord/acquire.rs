@@ -13,7 +13,7 @@ use super::error::{At, Fault, Operation};
 use super::hold::Hold;
 use super::keeper::{Keeper, Late};
 use super::store::line::{PATIENCE, Room};
-use super::store::{Ask, Engine, Entered, Holder, Otherwise, Place, Sleeper, Standing};
+use super::store::{Ask, Entered, Holder, Otherwise, Place, Sleeper, Standing};
 use super::time::Time;
 use crate::sync::check_cancelled;
 
@@ -67,27 +67,36 @@ pub(super) enum Begun {
 pub(super) fn begin(keeper: &Arc<Keeper>, mut ask: Ask, limit: Limit) -> Result<Begun, CoordError> {
     ask.is_endless = matches!(limit, Limit::Endless);
     let engine = keeper.engine();
+    ask.lease = engine.lease(ask.lease);
     let (deadline, otherwise) = match limit {
         Limit::None => (None, Otherwise::Refuse),
         Limit::For(time) => (Some(engine.now().after(time)), Otherwise::Queue),
         Limit::Endless => (None, Otherwise::Queue),
     };
-    match enter(engine, &ask, otherwise)? {
+    match enter(keeper, &ask, otherwise)? {
         Entered::Granted(holder) => Ok(Begun::Granted(holder)),
         Entered::Queued(place, standing) => {
             let keeper = Arc::clone(keeper);
             let waiting = Waiting::at(place, standing, keeper, ask, deadline);
             Ok(Begun::Waiting(Box::new(waiting)))
         }
-        Entered::Refused(ahead) => try_again(engine, &ask, ahead).map(Begun::Granted),
+        Entered::Refused(ahead) => try_again(keeper, &ask, ahead).map(Begun::Granted),
     }
 }
 
 /// Enters the line of the key. If only dead sessions use it as something else, takes them out and tries again.
-fn enter(engine: &dyn Engine, ask: &Ask, otherwise: Otherwise) -> Result<Entered, CoordError> {
+fn enter(
+    keeper: &Arc<Keeper>,
+    ask: &Ask,
+    otherwise: Otherwise,
+) -> Result<Entered, CoordError> {
+    let engine = keeper.engine();
     let mut dead = Vec::new();
     loop {
         let answer = engine.enter(ask, otherwise, &dead);
+        if let Err(Fault::Unanswered(place, _)) = &answer {
+            keeper.give_back_late(Late::Place(place.clone()));
+        }
         if let Err(Fault::Kind { by, .. } | Fault::Limit { by, .. }) = &answer {
             let found = engine.watch(by).dead;
             if !found.is_empty() {
@@ -140,7 +149,12 @@ pub(super) fn hold(keeper: &Arc<Keeper>, mut holder: Holder) -> Result<Arc<Hold>
 
 /// Once more for somebody who doesn't wait, as long as somebody in the way is dead.
 #[cold]
-fn try_again(engine: &dyn Engine, ask: &Ask, mut ahead: Vec<u64>) -> Result<Holder, CoordError> {
+fn try_again(
+    keeper: &Arc<Keeper>,
+    ask: &Ask,
+    mut ahead: Vec<u64>,
+) -> Result<Holder, CoordError> {
+    let engine = keeper.engine();
     loop {
         let dead = engine.watch(&ahead).dead;
         if dead.is_empty() {
@@ -258,7 +272,7 @@ impl Waiting {
                 }
                 // What it was granted was over, or was taken away, before it has heard of it: it comes once more.
                 Standing::Granted(_) | Standing::Gone => {
-                    match enter(engine, &self.ask, Otherwise::Queue)? {
+                    match enter(&keeper, &self.ask, Otherwise::Queue)? {
                         Entered::Granted(holder) => return Ok(Step::Granted(holder)),
                         Entered::Queued(place, next) => {
                             self.move_to(place);

@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::deadlock::Circle;
+use super::store::{Place, Want};
 use crate::finalize::BoxError;
 
 /// Why something that spans processes can't be done.
@@ -276,8 +277,8 @@ impl fmt::Display for Kind {
 /// An error of a store that doesn't know yet where it happens.
 #[derive(Debug)]
 #[cfg_attr(
-    not(feature = "coord-sqlite"),
-    expect(dead_code, reason = "memory is always there")
+    not(all(feature = "coord-redis", feature = "coord-sqlite")),
+    allow(dead_code, reason = "memory is always there, and each store has faults of its own")
 )]
 pub(super) enum Fault {
     Kind {
@@ -297,9 +298,27 @@ pub(super) enum Fault {
     Closed,
     Busy,
     Store(BoxError),
+    /// It isn't known whether somebody has got a place, or a grant, since there was no answer for that reason.
+    Unanswered(Place, Box<Fault>),
+    /// What was to be given back isn't there. It may have been given back before, without an answer.
+    Unsure,
 }
 
 impl Fault {
+    /// That a key is in use as something else than is wanted.
+    pub(super) fn other_use(found: Want, wanted: Want, by: Vec<u64>) -> Self {
+        match (found, wanted) {
+            (Want::Permit { limit: found }, Want::Permit { limit: wanted }) => {
+                Self::Limit { found, wanted, by }
+            }
+            _ => Self::Kind {
+                found: found.kind(),
+                wanted: wanted.kind(),
+                by,
+            },
+        }
+    }
+
     pub(super) fn at(self, key: Option<&Arc<str>>, operation: Operation) -> CoordError {
         let at = At {
             key: key.cloned(),
@@ -315,6 +334,11 @@ impl Fault {
             Self::Store(source) => CoordError::Store {
                 at,
                 source: source.into(),
+            },
+            Self::Unanswered(_, fault) => fault.at(key, operation),
+            Self::Unsure => CoordError::Store {
+                at,
+                source: Arc::from(BoxError::from("there was no answer, and it isn't there any more")),
             },
         }
     }

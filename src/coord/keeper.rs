@@ -1,7 +1,8 @@
 //! Looks after what a session holds: renews leases, notices what is lost, and gives back late what couldn't be given back.
 //!
 //! A thread does that, from the first grant on until the store is closed. It sleeps when there is nothing to look after and
-//! there was nothing within the last second. Where the clock is a virtual one, whoever sets it does it instead.
+//! there was nothing within the last second. Where the clock is a virtual one, whoever sets it does it instead. Where an
+//! answer of the store may take longer than leases last, a second thread says which have ended, and asks nobody.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -19,6 +20,8 @@ use super::time::Time;
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How often it is tried to give back what couldn't be given back.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// How often it is looked for ends while something isn't renewed that should be.
+const SHORT: Duration = Duration::from_millis(5);
 /// How long the thread sleeps when there is nothing to do.
 const LONG: Duration = Duration::from_secs(1 << 30);
 
@@ -26,6 +29,8 @@ pub(super) struct Keeper {
     engine: Arc<dyn Engine>,
     state: Mutex<State>,
     wake: Condvar,
+    /// For the second thread: there is a lease that may end sooner than the others.
+    wake_to_look: Condvar,
 }
 
 /// What couldn't be given back.
@@ -54,6 +59,7 @@ impl Keeper {
             engine,
             state: Mutex::default(),
             wake: Condvar::new(),
+            wake_to_look: Condvar::new(),
         })
     }
 
@@ -103,6 +109,7 @@ impl Keeper {
         let holds = std::mem::take(&mut state.holds);
         drop(state);
         self.wake.notify_one();
+        self.wake_to_look.notify_one();
         holds.into_values().for_each(|hold| hold.lost.set());
     }
 
@@ -114,12 +121,7 @@ impl Keeper {
     /// Does what is to be done by now.
     pub(super) fn work(&self) {
         let now = self.engine.now();
-        let holds: Vec<_> = self.state.lock().holds.values().cloned().collect();
-        for hold in &holds {
-            if !hold.is_valid(now) {
-                hold.lost.set();
-            }
-        }
+        let holds = self.find_ended(now);
         let mut done = self.renew(&holds, now);
         if self.begins_check(now) {
             self.give_back();
@@ -129,6 +131,17 @@ impl Keeper {
         if let Err(Fault::Replaced | Fault::ForkedChild) = done {
             holds.iter().for_each(|hold| hold.lost.set());
         }
+    }
+
+    /// Says which leases have ended. Answers with all that is held.
+    fn find_ended(&self, now: Time) -> Vec<Arc<Hold>> {
+        let holds: Vec<_> = self.state.lock().holds.values().cloned().collect();
+        for hold in &holds {
+            if !hold.is_valid(now) {
+                hold.lost.set();
+            }
+        }
+        holds
     }
 
     /// Whether it is time to check, and if so when the next time will be.
@@ -172,7 +185,8 @@ impl Keeper {
         if holds.is_empty() {
             return Ok(());
         }
-        let held = self.engine.held()?;
+        let asked: Vec<_> = holds.iter().map(|hold| (&*hold.key, hold.token)).collect();
+        let held = self.engine.held(&asked)?;
         for hold in holds {
             if !held.contains(&hold.token) {
                 self.lose(hold);
@@ -214,13 +228,15 @@ impl Keeper {
         if self.engine.is_driven() || state.is_closed {
             return;
         }
+        self.wake_to_look.notify_one();
         if !std::mem::replace(&mut state.has_thread, true) {
             drop(state);
-            let keeper = Arc::clone(self);
-            let builder = std::thread::Builder::new().name("hapax-keeper".to_owned());
-            if builder.spawn(move || keeper.run()).is_err() {
+            if !self.spawn("hapax-keeper", Self::run) {
                 // There are no threads to be had: leases end, and their guards say so. The next grant tries again.
                 self.state.lock().has_thread = false;
+            } else if self.engine.may_stall() {
+                // Without it some are told late.
+                self.spawn("hapax-leases", Self::run_to_look);
             }
         } else if state.sleeps_until.is_some_and(|until| next < until) {
             drop(state);
@@ -228,10 +244,32 @@ impl Keeper {
         }
     }
 
+    fn spawn(self: &Arc<Self>, name: &str, run: fn(&Self)) -> bool {
+        let keeper = Arc::clone(self);
+        let builder = std::thread::Builder::new().name(name.to_owned());
+        builder.spawn(move || run(&keeper)).is_ok()
+    }
+
     /// Until it is closed.
     fn run(&self) {
         while self.sleep() {
             self.work();
+        }
+    }
+
+    /// Says which leases have ended, until it is closed.
+    fn run_to_look(&self) {
+        loop {
+            let now = self.engine.now();
+            self.find_ended(now);
+            let mut state = self.state.lock();
+            if state.is_closed {
+                return;
+            }
+            let next = state.holds.values().filter_map(|hold| hold.next()).min();
+            // One that is to be renewed ends later, whether or not that is done.
+            let time = next.map_or(LONG, |next| next.since(now).clamp(SHORT, LONG));
+            self.wake_to_look.wait_for(&mut state, time);
         }
     }
 

@@ -84,6 +84,8 @@ pub(super) fn release(keeper: &Arc<Keeper>, hold: &Hold) -> Result<(), CoordErro
     match keeper.engine().release(&hold.key, hold.token) {
         Ok(true) => Ok(()),
         Ok(false) => Err(lost()),
+        Err(Fault::Unsure) if hold.is_valid(keeper.engine().now()) => Ok(()),
+        Err(Fault::Unsure) => Err(lost()),
         Err(error) => {
             if let Fault::Busy | Fault::Store(_) = error {
                 keeper.give_back_late(Late::Grant(Arc::clone(&hold.key), hold.token));

@@ -1,7 +1,17 @@
 //! Where the rows lie, and how one waits for them to change.
 
+#[cfg(any(feature = "coord-redis", feature = "coord-sqlite"))]
+mod clock;
+#[cfg(any(feature = "coord-redis", feature = "coord-sqlite"))]
+#[cfg_attr(
+    not(feature = "coord-sqlite"),
+    expect(dead_code, reason = "files and sockets that a child must not keep are those of a `SqliteStore`")
+)]
+mod fork;
 pub(super) mod line;
 mod memory;
+#[cfg(feature = "coord-redis")]
+mod redis;
 #[cfg(feature = "coord-sqlite")]
 mod sqlite;
 
@@ -10,16 +20,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::error::Fault;
+use super::lease::Lease;
 use super::session::Session;
 use super::status::Status;
 use super::time::Time;
 
 pub(super) use line::{Ask, Bell, Holder, Standing, Waiter, Want};
 pub use memory::MemoryStore;
+#[cfg(feature = "coord-redis")]
+pub use redis::{RedisOptions, RedisStore};
 #[cfg(feature = "coord-sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
 
-/// A place where locks and semaphores lie: a [`MemoryStore`], or with the feature `coord-sqlite` a `SqliteStore`.
+/// A place where locks and semaphores lie: a [`MemoryStore`], with the feature `coord-sqlite` a `SqliteStore`, with
+/// `coord-redis` a `RedisStore`.
 ///
 /// A clone of a store is the same one, and with the last of them and of all that was made with it the store is closed.
 /// Nobody else can implement this.
@@ -129,11 +143,16 @@ pub(super) trait Engine: Send + Sync {
     /// An error in a child that was forked, where locks that threads had which aren't there any more stay locked. Takes none.
     fn check(&self) -> Result<(), Fault>;
 
+    /// What a lease is here.
+    fn lease(&self, lease: Lease) -> Lease {
+        lease
+    }
+
     /// Grants it, or queues or refuses the caller, after it has taken out what belongs to the dead. Whoever is queued leaves,
     /// or is granted it, and puts the bell of its place back.
     fn enter(&self, ask: &Ask, otherwise: Otherwise, dead: &[u64]) -> Result<Entered, Fault>;
 
-    /// How a waiter stands. Changes nothing.
+    /// How a waiter stands. Changes nothing, but may show others that it is there.
     fn look(&self, place: &Place) -> Result<Standing, Fault>;
 
     /// The same, after it has taken out what belongs to the dead, and granted what can be granted.
@@ -148,8 +167,8 @@ pub(super) trait Engine: Send + Sync {
     /// From now on the lease lasts for that long. Answers when it ends then, and not at all if it isn't there.
     fn extend(&self, key: &Arc<str>, token: u64, time: Duration) -> Result<Option<Time>, Fault>;
 
-    /// What this session holds.
-    fn held(&self) -> Result<Vec<u64>, Fault>;
+    /// Which of those, by key and token, this session holds. Others that it holds may be among them.
+    fn held(&self, holds: &[(&str, u64)]) -> Result<Vec<u64>, Fault>;
 
     fn list(&self) -> Result<Listing, Fault>;
 
@@ -177,6 +196,11 @@ pub(super) trait Engine: Send + Sync {
     ///
     /// An error if there is nothing to sleep for any more.
     fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault>;
+
+    /// Whether a call may take longer than leases last.
+    fn may_stall(&self) -> bool {
+        false
+    }
 
     /// Whether leases are looked after by whoever sets the clock, and not by a thread.
     fn is_driven(&self) -> bool {
@@ -250,6 +274,12 @@ impl Listing {
         self.waiters
             .retain(|waiter| !dead.contains(&waiter.session));
     }
+}
+
+/// The name of this machine.
+#[cfg(any(feature = "coord-redis", feature = "coord-sqlite"))]
+fn host() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
 
 /// What is known of a session.

@@ -199,21 +199,14 @@ impl Line {
         let Some(found) = holders.chain(waiters).next() else {
             return Ok(());
         };
-        match (found, want) {
-            (Want::Permit { limit: found }, Want::Permit { limit: wanted }) if found != wanted => {
-                Err(Fault::Limit {
-                    found,
-                    wanted,
-                    by: self.others(session),
-                })
-            }
-            _ if found.kind() != want.kind() => Err(Fault::Kind {
-                found: found.kind(),
-                wanted: want.kind(),
-                by: self.others(session),
-            }),
-            _ => Ok(()),
+        let is_other = match (found, want) {
+            (Want::Permit { limit: found }, Want::Permit { limit: wanted }) => found != wanted,
+            _ => found.kind() != want.kind(),
+        };
+        if is_other {
+            return Err(Fault::other_use(found, want, self.others(session)));
         }
+        Ok(())
     }
 
     /// The other sessions that hold it or wait for it.

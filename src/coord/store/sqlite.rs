@@ -8,9 +8,7 @@
 //! Each open store has one connection, and threads take turns. Before a transaction is committed it is checked that the file
 //! is still the one that its path names.
 
-mod clock;
 mod database;
-mod fork;
 mod presence;
 mod rows;
 
@@ -27,9 +25,10 @@ use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
 
 use self::database::Database;
-use self::fork::OpenDatabase;
 use self::presence::{Directory, Presence, Sign};
 use self::rows::{Loaded, SqliteMoment};
+use super::clock;
+use super::fork::OpenDatabase;
 use super::line::{Line, Moment, may_be_passed};
 use super::sealed::HasSession;
 use super::{
@@ -358,7 +357,7 @@ impl SqliteEngine {
                     presence.inode()?,
                     self.database.origin(),
                     self.clock,
-                    rustix::system::uname().nodename().to_string_lossy(),
+                    super::host(),
                     std::process::id(),
                     self.options.label,
                     self.options.command,
@@ -736,7 +735,7 @@ impl Engine for SqliteEngine {
         )
     }
 
-    fn held(&self) -> Result<Vec<u64>, Fault> {
+    fn held(&self, _: &[(&str, u64)]) -> Result<Vec<u64>, Fault> {
         let presence = self.presence()?;
         presence.receive_watchers();
         self.database.check()?;

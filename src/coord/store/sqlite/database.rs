@@ -33,7 +33,7 @@ use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::SqliteOptions;
-use super::clock;
+use super::super::clock;
 use crate::coord::error::Fault;
 use crate::coord::time::wall_clock;
 

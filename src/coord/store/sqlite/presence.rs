@@ -29,7 +29,7 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::super::{Bell, Sleeper, Watch};
-use super::fork::Uninherited;
+use super::super::fork::Uninherited;
 
 /// The longest path of a socket that every system takes.
 const LONGEST_PATH: usize = 100;

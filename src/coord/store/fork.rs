@@ -49,27 +49,22 @@ fn list() -> MutexGuard<'static, List> {
 }
 
 /// The number of this process among those that were forked from each other.
-pub(super) fn generation() -> u64 {
+fn generation() -> u64 {
     // Relaxed: it changes only in a child, before that has a second thread.
     GENERATION.load(Relaxed)
 }
 
-/// That a database is open, or is about to be.
-pub(super) struct OpenDatabase {
+/// The process that something was opened in.
+pub(super) struct Process {
     generation: u64,
 }
 
-impl OpenDatabase {
-    /// Before it is opened. From now on forks are noticed.
-    pub(super) fn new() -> Result<Self, Fault> {
+impl Process {
+    /// This one. From now on forks are noticed.
+    pub(super) fn current() -> Self {
         install();
-        let mut list = list();
-        if list.is_tainted {
-            return Err(Fault::ForkedChild);
-        }
-        list.databases += 1;
         let generation = generation();
-        Ok(Self { generation })
+        Self { generation }
     }
 
     /// An error in a child that was forked since.
@@ -79,6 +74,27 @@ impl OpenDatabase {
         } else {
             Err(Fault::ForkedChild)
         }
+    }
+}
+
+/// That a database is open, or is about to be.
+pub(super) struct OpenDatabase(Process);
+
+impl OpenDatabase {
+    /// Before it is opened.
+    pub(super) fn new() -> Result<Self, Fault> {
+        let process = Process::current();
+        let mut list = list();
+        if list.is_tainted {
+            return Err(Fault::ForkedChild);
+        }
+        list.databases += 1;
+        Ok(Self(process))
+    }
+
+    /// An error in a child that was forked since.
+    pub(super) fn check(&self) -> Result<(), Fault> {
+        self.0.check()
     }
 }
 

@@ -1,5 +1,6 @@
 //! The clock of leases, and who else's clock it is.
 
+#[cfg(feature = "coord-sqlite")]
 use std::fs;
 
 use rustix::time::{ClockId, clock_gettime};
@@ -19,6 +20,7 @@ pub(super) fn now() -> Time {
 }
 
 /// What distinguishes this boot of this machine from others. Containers may have ones of their own.
+#[cfg(feature = "coord-sqlite")]
 pub(super) fn boot() -> Option<String> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     Some(boot.trim().to_owned())
@@ -26,6 +28,7 @@ pub(super) fn boot() -> Option<String> {
 
 /// Two processes whose clocks show the same at the same moment say the same here: the boot, and the time namespace, which
 /// can offset this clock. Where that can't be told, nobody says the same.
+#[cfg(feature = "coord-sqlite")]
 pub(super) fn domain(otherwise: u64) -> String {
     let namespace = fs::read_link("/proc/self/ns/time");
     match (boot(), namespace) {

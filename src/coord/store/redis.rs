@@ -1,0 +1,872 @@
+//! A store that is a Redis server, for the processes of many machines.
+//!
+//! Each call is one script, which the server runs alone, so it is one round trip. The rules of the [line](super::line) are
+//! there once more, in Lua (`line.lua`), with what is different where nobody sees who dies: every lease has an end, what
+//! is granted to somebody who sleeps is to be taken within two seconds, and who waits shows every second that it is there.
+//!
+//! Times are those of the server. A holder believes in its lease for a little less than the server does, as of the moment
+//! before it has sent the request.
+
+mod address;
+mod bells;
+mod link;
+mod rows;
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::{Arc, LazyLock};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use redis::{Script, ToRedisArgs, Value};
+
+use self::address::{Address, Credentials, says};
+use self::bells::Bells;
+use self::link::{Failure, Link, Settings, Try};
+use self::rows::{Reply, Row, about, micros, mode, want};
+use super::clock;
+use super::fork::Process;
+use super::line::Room;
+use super::sealed::HasSession;
+use super::{
+    Ask, Bell, Engine, Entered, Holder, Listing, Otherwise, Place, SessionRow, Sleeper, Standing,
+    Store, Watch,
+};
+use crate::coord::CoordError;
+use crate::coord::error::{Fault, Operation};
+use crate::coord::lease::Lease;
+use crate::coord::session::Session;
+use crate::coord::time::Time;
+
+/// A store that is a Redis server, for the processes of many machines.
+///
+/// It needs Redis 7 or Valkey 7.2, or later, as one server, one with replicas and sentinels, or a cluster, which must not be
+/// told to throw things away when its memory is full. All that it writes begins with `hapax:{NAMESPACE}:`, and lies in one
+/// slot of a cluster.
+///
+/// A server doesn't see processes end, so here every grant has a lease: what is asked for as long as the
+/// [session](Lease::Session) is renewed while the process runs, and ends some time after that, thirty seconds if
+/// [`session_lease`](RedisOptions::session_lease) doesn't say otherwise.
+///
+/// # What it can't promise
+///
+/// Redis doesn't wait for its disk or its replicas. What is granted can be forgotten when a server is started again or another
+/// one takes its place; therefore nothing is granted then [for a while](RedisOptions::grace). A primary that was cut
+/// off from the rest can still grant what its successor grants as well, until it learns of that. The
+/// [tokens](super::super::LockGuard::fencing_token) grow all the same, as far as clocks are right: what must not be done by
+/// two is to be guarded by them.
+///
+/// # Examples
+///
+/// ```no_run
+/// use hapax::coord::{Lock, RedisStore};
+///
+/// let store = RedisStore::open("redis://localhost")?;
+/// let guard = Lock::new(&store, "reports").lock()?;
+/// println!("token {}", guard.fencing_token());
+/// # Ok::<_, hapax::coord::CoordError>(())
+/// ```
+#[derive(Clone)]
+pub struct RedisStore {
+    session: Arc<Session>,
+    engine: Arc<RedisEngine>,
+}
+
+/// How a [`RedisStore`] is opened.
+///
+/// # Examples
+///
+/// ```no_run
+/// use hapax::coord::RedisStore;
+/// use std::time::Duration;
+///
+/// let options = RedisStore::options().namespace("reports").session_lease(Duration::from_secs(10));
+/// let store = options.password("secret").open("redis://redis.example.org")?;
+/// # Ok::<_, hapax::coord::CoordError>(())
+/// ```
+#[derive(Clone)]
+pub struct RedisOptions {
+    namespace: String,
+    credentials: Credentials,
+    session_lease: Duration,
+    grace: Option<Duration>,
+    request_timeout: Duration,
+    busy_for: Duration,
+    allow_eviction: bool,
+    label: Option<String>,
+    command: Option<String>,
+}
+
+impl RedisStore {
+    /// Opens the store at that address, with the namespace `hapax`:
+    ///
+    /// - `redis://[user[:password]@]host[:port][/database]`, or with `rediss` for TLS (feature `coord-redis-tls`). Of a
+    ///   cluster, or where a server has several names, any number of `host[:port]`, with commas between.
+    /// - `redis+sentinel://[user[:password]@]host[:port][,…]/name[/database]`, or `rediss+sentinel`: the sentinels
+    ///   are asked for the server that they call by that name.
+    ///
+    /// # Errors
+    ///
+    /// - [`Store`](CoordError::Store) if that isn't such an address; if nobody is there, or it refuses who connects; if it is a
+    ///   replica, older than version 7, or may throw locks away.
+    ///
+    /// # Examples
+    ///
+    /// See [`RedisStore`].
+    pub fn open(url: &str) -> Result<Self, CoordError> {
+        Self::options().open(url)
+    }
+
+    /// Options to open one with.
+    ///
+    /// # Examples
+    ///
+    /// See [`RedisOptions`].
+    pub fn options() -> RedisOptions {
+        RedisOptions {
+            namespace: "hapax".to_owned(),
+            credentials: Credentials::default(),
+            session_lease: Duration::from_secs(30),
+            grace: None,
+            request_timeout: Duration::from_secs(2),
+            busy_for: Duration::from_secs(5),
+            allow_eviction: false,
+            label: None,
+            command: None,
+        }
+    }
+}
+
+impl RedisOptions {
+    /// Which namespace it is: stores of different ones know nothing of each other. In a cluster each may lie on another server.
+    ///
+    /// # Examples
+    ///
+    /// See [`RedisOptions`].
+    #[must_use]
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.namespace = namespace.to_owned();
+        self
+    }
+
+    /// Who connects, unless that is the default user. It is used instead of what the URL says.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    ///
+    /// let options = RedisStore::options().username("reports").password(&std::env::var("SECRET")?);
+    /// let store = options.open("redis://localhost")?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn username(mut self, username: &str) -> Self {
+        self.credentials.username = Some(username.to_owned());
+        self
+    }
+
+    /// With which password. It is used instead of what the URL says, and is never shown, in errors or elsewhere.
+    ///
+    /// # Examples
+    ///
+    /// See [`username`](Self::username).
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.credentials.password = Some(password.to_owned());
+        self
+    }
+
+    /// With which password sentinels are asked, if they want one.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    ///
+    /// let options = RedisStore::options().sentinel_password("secret");
+    /// let store = options.open("redis+sentinel://one,two,three/main")?;
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    #[must_use]
+    pub fn sentinel_password(mut self, password: &str) -> Self {
+        self.credentials.sentinel_password = Some(password.to_owned());
+        self
+    }
+
+    /// How long what is held for the [session](Lease::Session) lasts when this process doesn't renew it any more; thirty
+    /// seconds if this isn't called. It is renewed each third of that.
+    ///
+    /// # Examples
+    ///
+    /// See [`RedisOptions`].
+    #[must_use]
+    pub fn session_lease(mut self, time: Duration) -> Self {
+        self.session_lease = time;
+        self
+    }
+
+    /// For how long nothing is granted after the server was started again, was emptied, or has given its place to another:
+    /// others may still hold what it has forgotten. If this isn't called, that is as long as the longest lease that anybody
+    /// has had in this namespace; where nothing is known of that, as long as the [session's](Self::session_lease), counted
+    /// from the server's start if it was never emptied.
+    ///
+    /// Zero is for servers whose locks don't matter any more then.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    /// use std::time::Duration;
+    ///
+    /// let store = RedisStore::options().grace(Duration::ZERO).open("redis://localhost")?;
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    #[must_use]
+    pub fn grace(mut self, time: Duration) -> Self {
+        self.grace = Some(time);
+        self
+    }
+
+    /// How long an answer of the server may take; two seconds if this isn't called. Then it is asked anew. For renewals it is
+    /// at most a third of the lease.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    /// use std::time::Duration;
+    ///
+    /// let options = RedisStore::options().request_timeout(Duration::from_millis(500));
+    /// let store = options.busy_for(Duration::from_secs(1)).open("redis://localhost")?;
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    #[must_use]
+    pub fn request_timeout(mut self, time: Duration) -> Self {
+        self.request_timeout = time;
+        self
+    }
+
+    /// For how long a call tries to reach the server, and those that have taken its place, before it ends with an error; five
+    /// seconds if this isn't called.
+    ///
+    /// # Examples
+    ///
+    /// See [`request_timeout`](Self::request_timeout).
+    #[must_use]
+    pub fn busy_for(mut self, time: Duration) -> Self {
+        // Nobody lives to see more, and moments have an end.
+        self.busy_for = time.min(Duration::from_secs(1 << 30));
+        self
+    }
+
+    /// Opens it though the server is set to throw things away when its memory is full (`maxmemory-policy`). A lock that is
+    /// thrown away is free: two may hold it, until the first one learns within a second that it has lost it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    ///
+    /// let store = RedisStore::options().allow_eviction(true).open("redis://localhost")?;
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    #[must_use]
+    pub fn allow_eviction(mut self, allow_eviction: bool) -> Self {
+        self.allow_eviction = allow_eviction;
+        self
+    }
+
+    /// What this process calls itself where others [list](Store::list) who holds and waits.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    ///
+    /// let options = RedisStore::options().label("nightly").command("make all");
+    /// let store = options.open("redis://localhost")?;
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    #[must_use]
+    pub fn label(mut self, label: &str) -> Self {
+        self.label = Some(label.to_owned());
+        self
+    }
+
+    /// What this process runs, for the same purpose.
+    ///
+    /// # Examples
+    ///
+    /// See [`label`](Self::label).
+    #[must_use]
+    pub fn command(mut self, command: &str) -> Self {
+        self.command = Some(command.to_owned());
+        self
+    }
+
+    /// Trusts servers whose certificates are signed by one of these, in PEM, instead of those that the system trusts.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    ///
+    /// let options = RedisStore::options().root_certificate(&std::fs::read("ca.pem")?);
+    /// let store = options.open("rediss://redis.example.org")?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "coord-redis-tls")]
+    #[must_use]
+    pub fn root_certificate(mut self, pem: &[u8]) -> Self {
+        self.credentials.certificates().root_cert = Some(pem.to_vec());
+        self
+    }
+
+    /// Shows the server a certificate, and proves it with that key; both in PEM.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    ///
+    /// let (certificate, key) = (std::fs::read("client.pem")?, std::fs::read("client.key")?);
+    /// let options = RedisStore::options().client_certificate(&certificate, &key);
+    /// let store = options.open("rediss://redis.example.org")?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "coord-redis-tls")]
+    #[must_use]
+    pub fn client_certificate(mut self, certificate: &[u8], key: &[u8]) -> Self {
+        self.credentials.certificates().client_tls = Some(redis::ClientTlsConfig {
+            client_cert: certificate.to_vec(),
+            client_key: key.to_vec(),
+        });
+        self
+    }
+
+    /// Opens the store at that address.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`RedisStore::open`], and [`Store`](CoordError::Store) if the namespace is empty or has a brace in it.
+    ///
+    /// # Examples
+    ///
+    /// See [`RedisOptions`].
+    pub fn open(self, url: &str) -> Result<RedisStore, CoordError> {
+        let engine =
+            RedisEngine::open(url, self).map_err(|fault| fault.at(None, Operation::Open))?;
+        let engine = Arc::new(engine);
+        let session = Session::of(Arc::<RedisEngine>::clone(&engine));
+        Ok(RedisStore { session, engine })
+    }
+}
+
+impl fmt::Debug for RedisOptions {
+    /// Without passwords and keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisOptions")
+            .field("namespace", &self.namespace)
+            .field("session_lease", &self.session_lease)
+            .field("grace", &self.grace)
+            .field("request_timeout", &self.request_timeout)
+            .field("busy_for", &self.busy_for)
+            .field("allow_eviction", &self.allow_eviction)
+            .field("label", &self.label)
+            .field("command", &self.command)
+            .finish_non_exhaustive()
+    }
+}
+
+struct RedisEngine {
+    process: Process,
+    link: Arc<Link>,
+    bells: Arc<Bells>,
+    /// What the names of all rows begin with.
+    prefix: String,
+    me: SessionRow,
+    session_lease: Duration,
+    grace: Option<Duration>,
+    /// Keys where this session may have rows, and how many.
+    used: Mutex<BTreeMap<Arc<str>, usize>>,
+}
+
+/// A script twice: as one that a server with a full memory runs all the same, for what gives back or must not end, and as
+/// one that it refuses.
+struct Scripts {
+    for_all: Script,
+    for_new: Script,
+}
+
+static LINE: LazyLock<Scripts> = LazyLock::new(|| {
+    let text = include_str!("redis/line.lua");
+    Scripts {
+        for_all: Script::new(&format!("#!lua flags=allow-oom\n{text}")),
+        for_new: Script::new(&format!("#!lua\n{text}")),
+    }
+});
+static LIST: LazyLock<Script> = LazyLock::new(|| read_only(include_str!("redis/list.lua")));
+static HELD: LazyLock<Script> = LazyLock::new(|| read_only(include_str!("redis/held.lua")));
+
+fn read_only(text: &str) -> Script {
+    Script::new(&format!("#!lua flags=no-writes\n{text}"))
+}
+
+/// How much less a holder believes to have of a lease than the server: clocks don't run the same.
+fn margin(time: Duration) -> Duration {
+    time / 100 + Duration::from_millis(2)
+}
+
+impl RedisEngine {
+    fn open(url: &str, options: RedisOptions) -> Result<Self, Fault> {
+        let process = Process::current();
+        let namespace = &options.namespace;
+        if namespace.is_empty() || namespace.contains(['{', '}']) {
+            let text = format!("{namespace:?} is no namespace: it is a text without braces");
+            return Err(says(text));
+        }
+        let address = Address::parse(url, &options.credentials)?;
+        let link = Arc::new(Link::new(
+            address,
+            Settings {
+                request_timeout: options.request_timeout.max(Duration::from_millis(1)),
+                busy_for: options.busy_for,
+                grace_if_empty: options.grace.unwrap_or(options.session_lease),
+                allow_eviction: options.allow_eviction,
+            },
+        ));
+        link.open()?;
+        let id = RandomState::new().hash_one(std::process::id());
+        let prefix = format!("hapax:{{{namespace}}}:");
+        let bells = Bells::new(id, format!("{prefix}bell:{id:016x}"), &link);
+        let me = SessionRow {
+            id,
+            host: super::host(),
+            process: std::process::id(),
+            label: options.label,
+            command: options.command,
+            same_clock: true,
+        };
+        Ok(Self {
+            process,
+            link,
+            bells,
+            prefix,
+            me,
+            session_lease: options.session_lease,
+            grace: options.grace,
+            used: Mutex::default(),
+        })
+    }
+
+    fn name(&self, what: &str) -> String {
+        format!("{}{what}", self.prefix)
+    }
+
+    fn check_open(&self) -> Result<(), Fault> {
+        self.process.check()?;
+        if self.bells.is_closed() {
+            return Err(Fault::Closed);
+        }
+        Ok(())
+    }
+
+    /// Runs an operation of `line.lua`. Answers also with a moment before it was run.
+    fn run(
+        &self,
+        operation: &LineOperation<'_>,
+        key: &str,
+        arguments: impl Fn(&mut redis::ScriptInvocation<'_>, bool),
+    ) -> Result<(Time, Value), Failure> {
+        self.process.check().map_err(Failure::NotDone)?;
+        let names = ["meta", "held", &format!("line:{key}"), "seen"].map(|what| self.name(what));
+        let session = format!("{:016x}", self.me.id);
+        let grace = self.grace.map(micros);
+        let sent = std::cell::Cell::new(Time::default());
+        let value = self.link.request(operation.longest, |Try { server, until, is_again }| {
+            let mut call = operation.script.prepare_invoke();
+            call.key(&names)
+                .arg(&server.run)
+                .arg(micros(server.grace_if_empty))
+                .arg(grace.map_or(String::new(), |grace| grace.to_string()))
+                .arg(*until)
+                .arg(&session)
+                .arg(operation.name)
+                .arg(key);
+            arguments(&mut call, *is_again);
+            sent.set(clock::now());
+            call.invoke(&mut server.connection)
+        })?;
+        Ok((sent.get(), value))
+    }
+
+    /// The same where it doesn't matter whether what has failed was done: it can be done again.
+    fn run_again(
+        &self,
+        name: &'static str,
+        key: &str,
+        arguments: &[impl ToRedisArgs],
+    ) -> Result<(Time, Value), Fault> {
+        let operation = LineOperation::of(name);
+        let answer = self.run(&operation, key, |call, _| {
+            call.arg(arguments);
+        });
+        answer.map_err(Failure::fault)
+    }
+
+    fn enter_once(&self, ask: &Ask, otherwise: Otherwise) -> Result<Entered, Fault> {
+        let bell = self.bells.take();
+        let (mode, permits) = mode(ask.want);
+        let lease = micros(ask.lease.time().unwrap_or(self.session_lease));
+        let about = about(ask, &self.me);
+        *self.used.lock().entry(Arc::clone(&ask.key)).or_default() += 1;
+        let operation = LineOperation {
+            script: &LINE.for_new,
+            ..LineOperation::of("enter")
+        };
+        let entered = self.run(&operation, &ask.key, |call, is_again| {
+            call.arg(bell.number)
+                .arg(mode)
+                .arg(permits)
+                .arg(lease)
+                .arg(u8::from(ask.is_strict))
+                .arg(u8::from(otherwise == Otherwise::Queue))
+                .arg(u8::from(is_again))
+                .arg(&about);
+        });
+        let place = Place {
+            key: Arc::clone(&ask.key),
+            ticket: 0,
+            bell,
+            waits_for_itself: false,
+        };
+        let (sent, value) = match entered {
+            Ok(answer) => answer,
+            Err(Failure::NotDone(fault)) => {
+                self.forget(&ask.key);
+                return Err(fault);
+            }
+            Err(Failure::Unknown(fault)) => return Err(Fault::Unanswered(place, Box::new(fault))),
+        };
+        let mut reply = Reply::of(&value)?;
+        match reply.text()? {
+            "other" => {
+                self.forget(&ask.key);
+                let found = want(reply.text()?, reply.number()?)?;
+                Err(Fault::other_use(found, ask.want, Vec::new()))
+            }
+            "refused" => {
+                self.forget(&ask.key);
+                // Nobody can tell who has ended.
+                Ok(Entered::Refused(Vec::new()))
+            }
+            "waiting" => {
+                let mut place = place;
+                let standing = self.standing(&mut place.ticket, &ask.key, sent, &value)?;
+                Ok(Entered::Queued(place, standing))
+            }
+            _ => match self.standing(&mut 0, &ask.key, sent, &value)? {
+                Standing::Granted(holder) => Ok(Entered::Granted(holder)),
+                _ => Err(says("a script has answered what it never does".to_owned())),
+            },
+        }
+    }
+
+    /// What a script says of how somebody stands, and which ticket that is.
+    fn standing(
+        &self,
+        ticket: &mut u64,
+        key: &Arc<str>,
+        sent: Time,
+        value: &Value,
+    ) -> Result<Standing, Fault> {
+        let mut reply = Reply::of(value)?;
+        match reply.text()? {
+            "granted" => {
+                let row = Row::read(reply.list()?, key)?;
+                Ok(Standing::Granted(row.holder(sent, margin)))
+            }
+            "waiting" => {
+                *ticket = reply.number()?;
+                let others_after = reply.number()?;
+                let look_in: u64 = reply.number()?;
+                let room = match others_after {
+                    0 => Room::No,
+                    number => Room::UntilOthersCome(number),
+                };
+                // Its own clock may be a little slower.
+                let in_time = |micros| clock::now().after(Duration::from_micros(micros + 500));
+                Ok(Standing::Waiting {
+                    ahead: Vec::new(),
+                    held_by: Vec::new(),
+                    room,
+                    look_at: (look_in > 0).then(|| in_time(look_in)),
+                })
+            }
+            _ => Ok(Standing::Gone),
+        }
+    }
+
+    fn look_or_claim(&self, place: &Place, takes: bool) -> Result<Standing, Fault> {
+        self.check_open()?;
+        let arguments = [u64::from(place.bell.number), place.ticket, u64::from(takes)];
+        let (sent, value) = self.run_again("look", &place.key, &arguments)?;
+        self.standing(&mut 0, &place.key, sent, &value)
+    }
+
+    /// There is one row less of this session.
+    fn forget(&self, key: &Arc<str>) {
+        let mut used = self.used.lock();
+        if let Some(count) = used.get_mut(key) {
+            *count -= 1;
+            if *count == 0 {
+                used.remove(key);
+            }
+        }
+    }
+}
+
+/// How an operation of `line.lua` is run.
+struct LineOperation<'a> {
+    name: &'static str,
+    script: &'a Script,
+    longest: Duration,
+}
+
+impl LineOperation<'_> {
+    fn of(name: &'static str) -> Self {
+        Self {
+            name,
+            script: &LINE.for_all,
+            longest: Duration::MAX,
+        }
+    }
+}
+
+impl Engine for RedisEngine {
+    fn now(&self) -> Time {
+        clock::now()
+    }
+
+    fn check(&self) -> Result<(), Fault> {
+        self.process.check()
+    }
+
+    fn lease(&self, lease: Lease) -> Lease {
+        match lease {
+            Lease::Session => Lease::Renewed(self.session_lease),
+            lease => lease,
+        }
+    }
+
+    fn may_stall(&self) -> bool {
+        true
+    }
+
+    fn enter(&self, ask: &Ask, otherwise: Otherwise, _dead: &[u64]) -> Result<Entered, Fault> {
+        self.check_open()?;
+        if otherwise == Otherwise::Queue && !self.bells.is_heard() {
+            // Perhaps it needn't wait, and then it needn't listen.
+            match self.enter_once(ask, Otherwise::Refuse)? {
+                Entered::Refused(_) => self.bells.listen()?,
+                entered => return Ok(entered),
+            }
+        }
+        self.enter_once(ask, otherwise)
+    }
+
+    fn look(&self, place: &Place) -> Result<Standing, Fault> {
+        self.look_or_claim(place, false)
+    }
+
+    fn claim(&self, place: &Place, _dead: &[u64]) -> Result<Standing, Fault> {
+        self.look_or_claim(place, true)
+    }
+
+    fn leave(&self, place: &Place) -> Result<Option<Holder>, Fault> {
+        self.check_open()?;
+        let arguments = [u64::from(place.bell.number), place.ticket];
+        let (sent, value) = self.run_again("leave", &place.key, &arguments)?;
+        match self.standing(&mut 0, &place.key, sent, &value)? {
+            Standing::Granted(holder) => Ok(Some(holder)),
+            _ => {
+                self.forget(&place.key);
+                Ok(None)
+            }
+        }
+    }
+
+    fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
+        self.check_open()?;
+        let was_again = std::cell::Cell::new(false);
+        let operation = LineOperation::of("release");
+        let released = self.run(&operation, key, |call, is_again| {
+            was_again.set(is_again);
+            call.arg(token);
+        });
+        let (_, value) = released.map_err(Failure::fault)?;
+        self.forget(key);
+        match (value, was_again.get()) {
+            (Value::Int(1), _) => Ok(true),
+            // The first time it was there perhaps, and there was no answer.
+            (_, true) => Err(Fault::Unsure),
+            (_, false) => Ok(false),
+        }
+    }
+
+    fn extend(&self, key: &Arc<str>, token: u64, time: Duration) -> Result<Option<Time>, Fault> {
+        self.check_open()?;
+        let operation = LineOperation {
+            longest: time / 3,
+            ..LineOperation::of("extend")
+        };
+        let extended = self.run(&operation, key, |call, _| {
+            call.arg(token).arg(micros(time));
+        });
+        let (sent, value) = extended.map_err(Failure::fault)?;
+        let ends = sent.after(time.saturating_sub(margin(time)));
+        Ok((value == Value::Int(1)).then_some(ends))
+    }
+
+    fn held(&self, holds: &[(&str, u64)]) -> Result<Vec<u64>, Fault> {
+        self.check_open()?;
+        let held = self.name("held");
+        let value = self.link.request(Duration::MAX, |Try { server, .. }| {
+            let mut call = HELD.key(&held);
+            for (key, token) in holds {
+                call.arg(*key).arg(*token);
+            }
+            call.invoke(&mut server.connection)
+        });
+        let value = value.map_err(Failure::fault)?;
+        let mut reply = Reply::of(&value)?;
+        let mut tokens = Vec::new();
+        while let Ok(token) = reply.number() {
+            tokens.push(token);
+        }
+        Ok(tokens)
+    }
+
+    fn list(&self) -> Result<Listing, Fault> {
+        self.check_open()?;
+        let held = self.name("held");
+        let keys = self.link.request(Duration::MAX, |Try { server, .. }| {
+            redis::cmd("HKEYS").arg(&held).query(&mut server.connection)
+        });
+        let keys = keys.map_err(Failure::fault)?;
+        let mut reply = Reply::of(&keys)?;
+        let mut keys = Vec::new();
+        while let Ok(key) = reply.text() {
+            keys.push(key);
+        }
+        let mut names = vec![held];
+        names.extend(keys.iter().map(|key| self.name(&format!("line:{key}"))));
+        let now = clock::now();
+        let value = self.link.request(Duration::MAX, |Try { server, .. }| {
+            LIST.key(&names).arg(&keys).invoke(&mut server.connection)
+        });
+        let value = value.map_err(Failure::fault)?;
+        let mut listing = Listing { now, ..Listing::default() };
+        let mut sessions = BTreeMap::new();
+        for line in Reply::of(&value)?.lists() {
+            let mut line = line?;
+            let key: Arc<str> = Arc::from(line.text()?);
+            for row in line.list()?.lists() {
+                let row = Row::read(row?, &key)?;
+                sessions.insert(row.session.id, row.session.clone());
+                listing.holders.push(row.holder(now, |_| Duration::ZERO));
+            }
+            for row in line.list()?.lists() {
+                let row = Row::read(row?, &key)?;
+                sessions.insert(row.session.id, row.session.clone());
+                listing.waiters.push(row.waiter());
+            }
+        }
+        listing.sessions = sessions.into_values().collect();
+        Ok(listing)
+    }
+
+    fn force_unlock(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
+        self.check_open()?;
+        let was_again = std::cell::Cell::new(false);
+        let operation = LineOperation::of("force_unlock");
+        let unlocked = self.run(&operation, key, |call, is_again| {
+            was_again.set(is_again);
+            call.arg(token);
+        });
+        let (_, value) = unlocked.map_err(Failure::fault)?;
+        // Gone it is.
+        Ok(value == Value::Int(1) || was_again.get())
+    }
+
+    fn close(&self) -> Result<(), Fault> {
+        self.process.check()?;
+        if self.bells.is_closed() {
+            return Ok(());
+        }
+        let was_heard = self.bells.is_heard();
+        self.bells.close();
+        let used = std::mem::take(&mut *self.used.lock());
+        for key in used.keys() {
+            self.run_again("withdraw", key, &[] as &[u64])?;
+        }
+        if was_heard {
+            let (seen, channel) = (self.name("seen"), self.bells.channel());
+            let session = format!("{:016x}", self.me.id);
+            let gone = self.link.request(Duration::MAX, |Try { server, .. }| {
+                let connection = &mut server.connection;
+                redis::cmd("ZREM").arg(&seen).arg(&session).exec(connection)?;
+                // Wakes the thread that listens.
+                redis::cmd("PUBLISH").arg(channel).arg(0).query(connection)
+            });
+            gone.map_err(Failure::fault)?;
+        }
+        self.link.close();
+        Ok(())
+    }
+
+    fn put_bell(&self, bell: Bell) {
+        self.bells.put(bell);
+    }
+
+    fn watch(&self, _sessions: &[u64]) -> Watch {
+        Watch::default()
+    }
+
+    fn find_dead(&self, _sessions: &[u64]) -> Vec<u64> {
+        Vec::new()
+    }
+
+    fn take_bell(&self) -> Result<Bell, Fault> {
+        self.check_open()?;
+        Ok(self.bells.take())
+    }
+
+    fn ring(&self, bell: Bell) -> Result<(), Fault> {
+        self.check_open()?;
+        self.bells.ring(bell);
+        Ok(())
+    }
+
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault> {
+        self.bells.sleep(sleepers, until.since(clock::now()))
+    }
+}
+
+impl HasSession for RedisStore {
+    fn session(&self) -> &Arc<Session> {
+        &self.session
+    }
+}
+
+impl Store for RedisStore {}
+
+impl fmt::Debug for RedisStore {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisStore")
+            .field("session", &self.engine.me.id)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,233 @@
+//! Where the waiters of a session hear that they are to look.
+//!
+//! A session has one channel, and who rings says which waiter is meant. A thread listens there, from the first wait on until
+//! the store is closed. What is published while nobody listens is lost, so nobody waits before the subscription is
+//! confirmed, and when it had to be made anew all waiters look. Beyond that every waiter looks once a second by itself.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use redis::RedisResult;
+
+use super::super::{Bell, Sleeper};
+use super::address::says;
+use super::link::Link;
+use crate::coord::error::Fault;
+
+/// After how long without a word it is asked whether the other side is still there.
+const SILENCE: Duration = Duration::from_secs(5);
+/// How long somebody sleeps at most.
+const LONG: Duration = Duration::from_secs(1 << 30);
+/// Before it is tried again to connect.
+const PAUSE: Duration = Duration::from_millis(100);
+
+pub(super) struct Bells {
+    session: u64,
+    channel: String,
+    link: Arc<Link>,
+    state: Mutex<State>,
+    /// Rings are heard from now on, or they can't be.
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct State {
+    listening: Listening,
+    rung: HashSet<u32>,
+    /// Who sleeps at each bell.
+    asleep: HashMap<u32, Arc<Condvar>>,
+    last_number: u32,
+    /// How often all were rung.
+    rung_all: u64,
+    is_closed: bool,
+}
+
+#[derive(Default)]
+enum Listening {
+    #[default]
+    No,
+    Begins,
+    Yes,
+    Failed(Fault),
+}
+
+impl Bells {
+    pub(super) fn new(session: u64, channel: String, link: &Arc<Link>) -> Arc<Self> {
+        Arc::new(Self {
+            session,
+            channel,
+            link: Arc::clone(link),
+            state: Mutex::default(),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// One that nobody had before.
+    pub(super) fn take(&self) -> Bell {
+        let mut state = self.state.lock();
+        state.last_number = state.last_number.wrapping_add(1);
+        Bell {
+            session: self.session,
+            number: state.last_number,
+        }
+    }
+
+    pub(super) fn put(&self, bell: Bell) {
+        self.state.lock().rung.remove(&bell.number);
+    }
+
+    pub(super) fn channel(&self) -> &str {
+        &self.channel
+    }
+
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().is_closed
+    }
+
+    pub(super) fn is_heard(&self) -> bool {
+        matches!(self.state.lock().listening, Listening::Yes)
+    }
+
+    /// Sees to it that rings are heard.
+    #[cold]
+    pub(super) fn listen(self: &Arc<Self>) -> Result<(), Fault> {
+        let mut state = self.state.lock();
+        loop {
+            match &state.listening {
+                _ if state.is_closed => return Err(Fault::Closed),
+                Listening::Yes => return Ok(()),
+                Listening::Begins => self.changed.wait(&mut state),
+                Listening::Failed(_) => {
+                    // The next one tries again.
+                    let Listening::Failed(fault) = std::mem::take(&mut state.listening) else {
+                        unreachable!("it was looked at under the lock");
+                    };
+                    self.changed.notify_all();
+                    return Err(fault);
+                }
+                Listening::No => {
+                    state.listening = Listening::Begins;
+                    let bells = Arc::clone(self);
+                    let builder = std::thread::Builder::new().name("hapax-bells".to_owned());
+                    if let Err(error) = builder.spawn(move || bells.run()) {
+                        state.listening = Listening::No;
+                        return Err(Fault::Store(Box::new(error)));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Listens until it is closed.
+    fn run(&self) {
+        loop {
+            let ended = self.listen_once();
+            let mut state = self.state.lock();
+            if state.is_closed {
+                return;
+            }
+            if let Listening::Begins = state.listening {
+                // Those who wait for that hear why.
+                state.listening = Listening::Failed(ended);
+                self.changed.notify_all();
+                return;
+            }
+            self.changed.wait_for(&mut state, PAUSE);
+        }
+    }
+
+    /// Listens over one connection. Answers why it has ended.
+    fn listen_once(&self) -> Fault {
+        let mut connection = match self.link.separate(SILENCE) {
+            Ok(connection) => connection,
+            Err(fault) => return fault,
+        };
+        let ended = self.listen_at(&mut connection);
+        ended.err().map_or(Fault::Closed, |error| says(format!("the subscription: {error}")))
+    }
+
+    fn listen_at(&self, connection: &mut redis::Connection) -> RedisResult<()> {
+        let mut subscription = connection.as_pubsub();
+        subscription.set_read_timeout(Some(SILENCE))?;
+        subscription.subscribe(&self.channel)?;
+        {
+            let mut state = self.state.lock();
+            state.listening = Listening::Yes;
+            state.ring_all();
+            self.changed.notify_all();
+        }
+        loop {
+            let message = match subscription.get_message() {
+                Ok(message) => Some(message),
+                Err(error) if error.is_timeout() => {
+                    subscription.ping::<redis::Value>()?;
+                    None
+                }
+                Err(error) => return Err(error),
+            };
+            let mut state = self.state.lock();
+            if state.is_closed {
+                return Ok(());
+            }
+            if let Some(number) = message.and_then(|message| message.get_payload().ok()) {
+                state.ring(number);
+            }
+        }
+    }
+
+    pub(super) fn ring(&self, bell: Bell) {
+        self.state.lock().ring(bell.number);
+    }
+
+    /// Waits until one of them is rung, for so long at most. Answers which.
+    pub(super) fn sleep(&self, sleepers: &[Sleeper<'_>], time: Duration) -> Result<Vec<bool>, Fault> {
+        let end = Instant::now() + time.min(LONG);
+        let mut state = self.state.lock();
+        let rung_all = state.rung_all;
+        let wake = Arc::new(Condvar::new());
+        loop {
+            if state.is_closed {
+                return Err(Fault::Closed);
+            }
+            let all = state.rung_all != rung_all;
+            let rung = sleepers.iter().map(|sleeper| state.rung.remove(&sleeper.bell.number) || all);
+            let rung: Vec<_> = rung.collect();
+            if rung.contains(&true) || Instant::now() >= end {
+                return Ok(rung);
+            }
+            for sleeper in sleepers {
+                state.asleep.insert(sleeper.bell.number, Arc::clone(&wake));
+            }
+            wake.wait_until(&mut state, end);
+            for sleeper in sleepers {
+                state.asleep.remove(&sleeper.bell.number);
+            }
+        }
+    }
+
+    /// Wakes all who wait here: it is over.
+    pub(super) fn close(&self) {
+        let mut state = self.state.lock();
+        state.is_closed = true;
+        state.ring_all();
+        self.changed.notify_all();
+    }
+}
+
+impl State {
+    fn ring(&mut self, number: u32) {
+        self.rung.insert(number);
+        if let Some(wake) = self.asleep.get(&number) {
+            wake.notify_one();
+        }
+    }
+
+    fn ring_all(&mut self) {
+        self.rung_all += 1;
+        for wake in self.asleep.values() {
+            wake.notify_one();
+        }
+    }
+}

@@ -1,0 +1,428 @@
+-- The line of a key, where its rows lie: the rules of `store/line.rs`, and what is different where nobody sees who dies.
+--
+-- Each call is one script, and a script runs alone. It loads who holds the key, takes out what has ended, does what is
+-- asked for, writes what is different, and rings those who are to look again.
+--
+--   KEYS[1]  a hash: the last number that was given out, which server this is, until when nothing is granted after it was
+--            another one, and the longest lease there was
+--   KEYS[2]  a hash: who holds it, by key, packed; there for keys that are held or waited for
+--   KEYS[3]  a sorted set: who waits for the key, packed, by ticket
+--   KEYS[4]  a sorted set: the sessions that wait, by when they have looked last
+--
+-- Times are microseconds of the server's clock, which is read once. Numbers stay below 2^53. Where one is made part of a text
+-- that is said with a format, since Lua would round it.
+
+-- For how long the first waiter lets others pass.
+local PATIENCE = 1000
+-- For how long a waiter keeps what it was granted until it has looked: then the next one gets it.
+local CLAIM = 2000000
+-- Who waits looks every second. After so long without that it is passed, and keeps its place;
+local ABSENT = 3000000
+-- and after so long it has none any more.
+local GONE = 60000000
+
+local META, HELD, LINE, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local server, grace_if_empty, grace_if_other, counts_until, session, operation, key = unpack(ARGV, 1, 7)
+local arguments = { unpack(ARGV, 8) }
+
+local clock = redis.call('TIME')
+local now = clock[1] * 1000000 + clock[2]
+if now > tonumber(counts_until) then
+    return redis.status_reply('LATE')
+end
+
+local stored = redis.call('HMGET', META, 'number', 'server', 'grace', 'longest')
+local number = tonumber(stored[1] or 0)
+local grace = tonumber(stored[3] or 0)
+local longest = tonumber(stored[4] or 0)
+
+local holders = {}
+local has_changed = false
+local to_ring = {}
+
+if stored[2] ~= server then
+    -- What was granted before may be lost, and its holders don't know yet.
+    local known = stored[2] and longest or tonumber(grace_if_empty)
+    grace = math.max(grace, now + (tonumber(grace_if_other) or known))
+    redis.call('HSET', META, 'server', server, 'grace', grace)
+end
+
+local function next_number()
+    number = math.max(number + 1, now)
+    redis.call('HSET', META, 'number', number)
+    return number
+end
+
+local function remember_lease(lease)
+    if lease > longest then
+        longest = lease
+        redis.call('HSET', META, 'longest', longest)
+    end
+end
+
+local function ring(waiter)
+    table.insert(to_ring, { waiter.session, waiter.number })
+end
+
+local function queue(waiter)
+    redis.call('ZADD', LINE, waiter.ticket, cmsgpack.pack(waiter))
+end
+
+local function change(waiter, packed)
+    redis.call('ZREM', LINE, packed)
+    queue(waiter)
+end
+
+-- Whether the first waiter may be passed. A moment further ahead than it can be is from before the clock was set back.
+local function may_be_passed(waiter)
+    return now < waiter.due and waiter.due <= now + PATIENCE
+end
+
+local function due(waiter)
+    return waiter.strict and now or now + PATIENCE
+end
+
+-- The first waiter that is there, and how it lies there.
+local function head()
+    local at = 0
+    while true do
+        local packed = redis.call('ZRANGE', LINE, at, at)[1]
+        if not packed then
+            return nil
+        end
+        local waiter = cmsgpack.unpack(packed)
+        local last_look = tonumber(redis.call('ZSCORE', SEEN, waiter.session) or 0)
+        if math.min(last_look, waiter.lapsed or last_look) < now - GONE then
+            redis.call('ZREM', LINE, packed)
+            has_changed = true
+        elseif last_look < now - ABSENT or waiter.lapsed then
+            at = at + 1
+        else
+            return waiter, packed
+        end
+    end
+end
+
+-- The slot that somebody would get beside those who hold it.
+local function room_for(mode, permits)
+    if mode == 'exclusive' then
+        return #holders == 0 and 0 or nil
+    elseif mode == 'shared' then
+        for _, holder in ipairs(holders) do
+            if holder.mode ~= 'shared' then
+                return nil
+            end
+        end
+        return 0
+    end
+    local taken = {}
+    for _, holder in ipairs(holders) do
+        taken[holder.slot] = true
+    end
+    for slot = 0, permits - 1 do
+        if not taken[slot] then
+            return slot
+        end
+    end
+    return nil
+end
+
+local function grant(ask, slot, expires)
+    local holder = {
+        token = next_number(), session = ask.session, number = ask.number, ticket = ask.ticket or 0,
+        mode = ask.mode, permits = ask.permits, lease = ask.lease, strict = ask.strict, about = ask.about,
+        slot = slot, expires = expires, renewals = 0, since = now,
+    }
+    table.insert(holders, holder)
+    has_changed = true
+    remember_lease(ask.lease)
+    return holder
+end
+
+-- Grants to the first as long as there is room, and tells the next one that it is the first now.
+local function settle()
+    local waiter, packed = head()
+    while waiter and now >= grace do
+        local slot = room_for(waiter.mode, waiter.permits)
+        if not slot then
+            break
+        end
+        redis.call('ZREM', LINE, packed)
+        grant(waiter, slot, now + CLAIM).is_claimed = false
+        ring(waiter)
+        waiter, packed = head()
+    end
+    if waiter and waiter.due == 0 then
+        waiter.due = due(waiter)
+        change(waiter, packed)
+        ring(waiter)
+    end
+end
+
+-- Takes out what has ended. What a waiter was granted and hasn't taken in time makes it a waiter again, in its old place,
+-- who is passed until it looks.
+local function prune()
+    local lasting = {}
+    for _, holder in ipairs(holders) do
+        if now < holder.expires then
+            table.insert(lasting, holder)
+        elseif holder.is_claimed == false then
+            queue({
+                ticket = holder.ticket, session = holder.session, number = holder.number,
+                mode = holder.mode, permits = holder.permits, lease = holder.lease, strict = holder.strict,
+                about = holder.about, since = holder.since, due = 1, lapsed = now,
+            })
+        end
+    end
+    if #lasting < #holders then
+        holders = lasting
+        has_changed = true
+        settle()
+    end
+end
+
+local function is_own(row, wanted)
+    return row.session == session and row.number == wanted
+end
+
+local function own_holder(wanted)
+    for _, holder in ipairs(holders) do
+        if is_own(holder, wanted) then
+            return holder
+        end
+    end
+end
+
+-- The waiter with that number, and how it lies there. Without its ticket all of them are looked at.
+local function own_waiter(wanted, ticket)
+    local range = ticket > 0 and redis.call('ZRANGEBYSCORE', LINE, ticket, ticket) or redis.call('ZRANGE', LINE, 0, -1)
+    for _, packed in ipairs(range) do
+        local waiter = cmsgpack.unpack(packed)
+        if is_own(waiter, wanted) then
+            return waiter, packed
+        end
+    end
+end
+
+local function holder_row(holder)
+    return {
+        holder.token, holder.ticket, holder.session, holder.number, holder.mode, holder.permits, holder.lease,
+        holder.strict and 1 or 0, holder.since, holder.slot, math.max(holder.expires - now, 0), holder.renewals,
+        holder.about,
+    }
+end
+
+-- Takes what was granted: from now on its lease lasts.
+local function claim(holder)
+    if holder.is_claimed == false then
+        holder.is_claimed = nil
+        holder.expires = now + holder.lease
+        has_changed = true
+    end
+    return { 'granted', holder_row(holder) }
+end
+
+-- How somebody who waits stands.
+local function standing(waiter)
+    local first = head()
+    if not first or first.ticket ~= waiter.ticket then
+        return { 'waiting', waiter.ticket, 0, 0 }
+    end
+    local look_at = grace
+    local others_may_come = 0
+    if now >= grace then
+        look_at = math.huge
+        for _, holder in ipairs(holders) do
+            look_at = math.min(look_at, holder.expires)
+        end
+        if now < first.due then
+            look_at = math.min(look_at, first.due)
+        end
+        if room_for(first.mode, first.permits) then
+            others_may_come = number
+        end
+    end
+    local look_in = look_at < math.huge and math.max(look_at - now, 1) or 0
+    return { 'waiting', waiter.ticket, others_may_come, look_in }
+end
+
+-- What the key is in use as, if that isn't what is wanted.
+local function other_use(mode, permits)
+    head()
+    local packed = redis.call('ZRANGE', LINE, 0, 0)[1]
+    local user = holders[1] or packed and cmsgpack.unpack(packed)
+    if user and ((user.mode == 'permit') ~= (mode == 'permit') or user.permits ~= permits) then
+        return { 'other', user.mode, user.permits }
+    end
+end
+
+local operations = {}
+
+-- Grants it, or queues or refuses who asks. Whoever asks again, because no answer came, gets what it has.
+function operations.enter(number_of_ask, mode, permits, lease, is_strict, may_wait, asks_again, ...)
+    local ask = {
+        session = session, number = tonumber(number_of_ask), mode = mode, permits = tonumber(permits),
+        lease = tonumber(lease), strict = is_strict == '1', about = { ... }, since = now,
+    }
+    local has = own_holder(ask.number)
+    if has then
+        return claim(has)
+    end
+    local waits = asks_again == '1' and own_waiter(ask.number, 0)
+    if waits then
+        return standing(waits)
+    end
+    local other = other_use(ask.mode, ask.permits)
+    if other then
+        return other
+    end
+    local first = head()
+    if first and not may_be_passed(first) then
+        settle()
+        first = head()
+    end
+    local slot = room_for(ask.mode, ask.permits)
+    local may_pass = not first or not ask.strict and may_be_passed(first)
+    if slot and may_pass and now >= grace then
+        return { 'granted', holder_row(grant(ask, slot, now + ask.lease)) }
+    end
+    if may_wait ~= '1' then
+        return { 'refused' }
+    end
+    ask.ticket = next_number()
+    ask.due = first and 0 or due(ask)
+    queue(ask)
+    has_changed = true
+    redis.call('ZREMRANGEBYSCORE', SEEN, '-inf', now - GONE)
+    redis.call('ZADD', SEEN, now, session)
+    return standing(ask)
+end
+
+-- How somebody who waits stands, who is there, as this shows. If it was granted something it has taken it.
+function operations.look(number_of_ask, ticket, takes_what_is_free)
+    redis.call('ZADD', SEEN, now, session)
+    local wanted = tonumber(number_of_ask)
+    local waiter, packed = own_waiter(wanted, tonumber(ticket))
+    if waiter and waiter.lapsed then
+        waiter.lapsed = nil
+        change(waiter, packed)
+    end
+    local first = head()
+    if first and (takes_what_is_free == '1' or not may_be_passed(first)) then
+        settle()
+    end
+    local holder = own_holder(wanted)
+    if holder then
+        return claim(holder)
+    end
+    return waiter and standing(waiter) or { 'gone' }
+end
+
+-- Takes a waiter out. If it was granted something before, that is what comes back.
+function operations.leave(number_of_ask, ticket)
+    local holder = own_holder(tonumber(number_of_ask))
+    if holder then
+        return claim(holder)
+    end
+    local waiter, packed = own_waiter(tonumber(number_of_ask), tonumber(ticket))
+    if waiter then
+        redis.call('ZREM', LINE, packed)
+        has_changed = true
+        settle()
+    end
+    return { 'gone' }
+end
+
+local function take_back(token)
+    for at, holder in ipairs(holders) do
+        if holder.token == token then
+            table.remove(holders, at)
+            has_changed = true
+            return true
+        end
+    end
+    return false
+end
+
+function operations.release(token)
+    if not take_back(tonumber(token)) then
+        return 0
+    end
+    local first, packed = head()
+    if first and may_be_passed(first) then
+        -- It is told once. After that it looks by itself when it is due.
+        if not first.was_told then
+            first.was_told = true
+            change(first, packed)
+            ring(first)
+        end
+    else
+        settle()
+    end
+    return 1
+end
+
+function operations.force_unlock(token)
+    if not take_back(tonumber(token)) then
+        return 0
+    end
+    settle()
+    return 1
+end
+
+-- From now on the lease lasts for that long.
+function operations.extend(token, lease)
+    for _, holder in ipairs(holders) do
+        if holder.token == tonumber(token) then
+            local before = holder.expires
+            holder.lease = tonumber(lease)
+            holder.expires = now + holder.lease
+            holder.renewals = holder.renewals + 1
+            holder.is_claimed = nil
+            has_changed = true
+            remember_lease(holder.lease)
+            local first = head()
+            if first and holder.expires < before then
+                -- It sleeps until the end that it knows.
+                ring(first)
+            end
+            return 1
+        end
+    end
+    return 0
+end
+
+-- Takes out all that belongs to this session.
+function operations.withdraw()
+    for at = #holders, 1, -1 do
+        if holders[at].session == session then
+            table.remove(holders, at)
+        end
+    end
+    for _, packed in ipairs(redis.call('ZRANGE', LINE, 0, -1)) do
+        if cmsgpack.unpack(packed).session == session then
+            redis.call('ZREM', LINE, packed)
+        end
+    end
+    has_changed = true
+    settle()
+    return 1
+end
+
+local packed_holders = redis.call('HGET', HELD, key)
+if packed_holders then
+    holders = cmsgpack.unpack(packed_holders)
+end
+prune()
+local answer = operations[operation](unpack(arguments))
+if has_changed then
+    if #holders == 0 and redis.call('ZCARD', LINE) == 0 then
+        redis.call('HDEL', HELD, key)
+    else
+        redis.call('HSET', HELD, key, cmsgpack.pack(holders))
+    end
+end
+for _, bell in ipairs(to_ring) do
+    redis.call('PUBLISH', string.sub(META, 1, -5) .. 'bell:' .. bell[1], bell[2])
+end
+return answer

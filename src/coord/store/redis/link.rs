@@ -1,0 +1,409 @@
+//! Requests, and the connections that they go over.
+//!
+//! All that belongs to a namespace is in one slot, so also in a cluster there is one server to speak to. Whoever is spoken
+//! to says where that is, if it is another one; sentinels are asked; and if a server can't be reached any more all begins
+//! anew, with the first address. Each server is looked at when it is connected to: which one it is, so that the scripts
+//! learn when it is another one than before, and whether it may lose what it is given.
+//!
+//! A request is tried again until its time is over. That is harmless, since a script that gets the same request once more
+//! answers the same, and since a request says until when it counts: whoever has sent it waits no longer, so that what a
+//! server finds late, after it was stopped, is nothing that somebody has given up.
+
+use std::error::Error;
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use parking_lot::Mutex;
+use redis::{Connection, ConnectionInfo, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+
+use super::address::{Address, Watched, elsewhere, says};
+use crate::coord::error::Fault;
+
+/// How many connections stay open that nobody uses.
+const MOST_IDLE: usize = 8;
+/// Between tries, at first and at most.
+const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
+
+pub(super) struct Link {
+    address: Address,
+    settings: Settings,
+    /// Where the server was found last, if not where the address says.
+    moved_to: Mutex<Option<ConnectionInfo>>,
+    idle: Mutex<Vec<Server>>,
+}
+
+#[derive(Clone)]
+pub(super) struct Settings {
+    /// How long an answer may take.
+    pub(super) request_timeout: Duration,
+    /// For how long a request is tried again.
+    pub(super) busy_for: Duration,
+    /// How long nothing is granted after the server has begun anew, if it has no record of leases.
+    pub(super) grace_if_empty: Duration,
+    pub(super) allow_eviction: bool,
+}
+
+/// A connection, and what is known of whom it goes to.
+pub(super) struct Server {
+    pub(super) connection: Connection,
+    /// A name that it has until it is started again.
+    pub(super) run: String,
+    /// For how long it must be supposed that others hold what it has no record of, as of when it was connected to.
+    pub(super) grace_if_empty: Duration,
+    /// Its clock, in microseconds, not later than it was at that moment here.
+    clock: (u64, Instant),
+    address: String,
+}
+
+/// One try of a request.
+pub(super) struct Try<'a> {
+    pub(super) server: &'a mut Server,
+    /// By the clock of the server, in microseconds: after that it is nothing any more.
+    pub(super) until: u64,
+    /// One before may have arrived.
+    pub(super) is_again: bool,
+}
+
+/// Why a request has come to nothing.
+pub(super) enum Failure {
+    /// It hasn't been done.
+    NotDone(Fault),
+    /// Nobody can tell whether it has.
+    Unknown(Fault),
+}
+
+impl Failure {
+    pub(super) fn fault(self) -> Fault {
+        match self {
+            Self::NotDone(fault) | Self::Unknown(fault) => fault,
+        }
+    }
+}
+
+/// An error of a server, and which one.
+#[derive(Debug)]
+struct ServerFault {
+    address: String,
+    source: RedisError,
+}
+
+impl fmt::Display for ServerFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Redis at {}: {}", self.address, self.source)
+    }
+}
+
+impl Error for ServerFault {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.source)
+    }
+}
+
+/// How it goes on after an error.
+enum Remedy {
+    /// It would be the same again.
+    None,
+    /// It goes better in a moment, or elsewhere.
+    Again,
+    /// What was sent may have been done all the same.
+    AgainUnsure,
+}
+
+impl Link {
+    pub(super) fn new(address: Address, settings: Settings) -> Self {
+        Self {
+            address,
+            settings,
+            moved_to: Mutex::default(),
+            idle: Mutex::default(),
+        }
+    }
+
+    /// Sees whether there is a server that can be used, at once.
+    pub(super) fn open(&self) -> Result<(), Fault> {
+        let server = self.connect(self.settings.request_timeout);
+        self.idle.lock().push(server.map_err(|(_, fault)| fault)?);
+        Ok(())
+    }
+
+    /// Sends something, and again if there is no answer, for so long at most.
+    pub(super) fn request(
+        &self,
+        longest: Duration,
+        send: impl Fn(&mut Try<'_>) -> RedisResult<Value>,
+    ) -> Result<Value, Failure> {
+        self.request_times(longest, true, send)
+    }
+
+    /// The same, but only once if it may have arrived.
+
+    pub(super) fn request_once(
+        &self,
+        send: impl Fn(&mut Try<'_>) -> RedisResult<Value>,
+    ) -> Result<Value, Failure> {
+        self.request_times(Duration::MAX, false, send)
+    }
+
+    fn request_times(
+        &self,
+        longest: Duration,
+        goes_on: bool,
+        send: impl Fn(&mut Try<'_>) -> RedisResult<Value>,
+    ) -> Result<Value, Failure> {
+        let end = Instant::now() + self.settings.busy_for.min(longest);
+        let mut pause = PAUSES.0;
+        let mut is_again = false;
+        loop {
+            let left = end.saturating_duration_since(Instant::now());
+            let time = left.min(self.settings.request_timeout).max(Duration::from_millis(1));
+            let (remedy, fault) = match self.try_once(time, is_again, &send) {
+                Ok(value) => return Ok(value),
+                Err(trouble) => trouble,
+            };
+            is_again |= matches!(remedy, Remedy::AgainUnsure);
+            let is_over = Instant::now() + pause >= end || is_again && !goes_on;
+            if is_over || matches!(remedy, Remedy::None) {
+                return Err(if is_again { Failure::Unknown(fault) } else { Failure::NotDone(fault) });
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSES.1);
+        }
+    }
+
+    fn try_once(
+        &self,
+        time: Duration,
+        is_again: bool,
+        send: impl Fn(&mut Try<'_>) -> RedisResult<Value>,
+    ) -> Result<Value, (Remedy, Fault)> {
+        let began = Instant::now();
+        let idle = self.idle.lock().pop();
+        let mut server = match idle {
+            Some(server) => server,
+            None => self.connect(time)?,
+        };
+        let left = time.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
+        let until = server.now() + u64::try_from(left.as_micros()).unwrap_or(u64::MAX / 2);
+        let answer = server
+            .connection
+            .set_read_timeout(Some(left))
+            .and_then(|()| server.connection.set_write_timeout(Some(left)))
+            .and_then(|()| send(&mut Try { server: &mut server, until, is_again }));
+        match answer {
+            // It was too late, or the server's clock was set.
+            Ok(Value::SimpleString(late)) if late == "LATE" => {
+                let fault = says(format!("Redis at {} has got a request too late", server.address));
+                Err((Remedy::Again, fault))
+            }
+            Ok(value) => {
+                let mut idle = self.idle.lock();
+                if idle.len() < MOST_IDLE {
+                    idle.push(server);
+                }
+                Ok(value)
+            }
+            Err(error) => {
+                let remedy = self.remedy(&error, &server);
+                let address = server.address.clone();
+                if matches!(remedy, Remedy::None) {
+                    self.idle.lock().push(server);
+                }
+                let fault = ServerFault { address, source: error };
+                Err((remedy, Fault::Store(Box::new(fault))))
+            }
+        }
+    }
+
+    fn remedy(&self, error: &RedisError, server: &Server) -> Remedy {
+        match error.kind() {
+            ErrorKind::Server(ServerErrorKind::Moved) => {
+                self.follow(error, server);
+                Remedy::Again
+            }
+            ErrorKind::Server(
+                ServerErrorKind::Ask
+                | ServerErrorKind::BusyLoading
+                | ServerErrorKind::ClusterDown
+                | ServerErrorKind::MasterDown
+                | ServerErrorKind::TryAgain,
+            ) => Remedy::Again,
+            // It isn't the primary any more.
+            ErrorKind::Server(ServerErrorKind::ReadOnly) => {
+                self.forget();
+                Remedy::Again
+            }
+            ErrorKind::Io | ErrorKind::Parse => {
+                self.forget();
+                Remedy::AgainUnsure
+            }
+            // Another script takes long.
+            ErrorKind::Extension if error.code() == Some("BUSY") => Remedy::Again,
+            _ => Remedy::None,
+        }
+    }
+
+    /// Goes where a cluster says that the slot is.
+    fn follow(&self, error: &RedisError, server: &Server) {
+        let place = error.redirect_node().and_then(|(place, _)| {
+            let (host, port) = place.rsplit_once(':')?;
+            Some((host.trim_matches(['[', ']']).to_owned(), port.parse().ok()?))
+        });
+        if let Some((host, port)) = place {
+            let here = server.address.rsplit_once(':').map_or("", |(host, _)| host);
+            let host = if host.is_empty() { here.to_owned() } else { host };
+            *self.moved_to.lock() = Some(elsewhere(&self.address.nodes[0], &host, port));
+            self.idle.lock().clear();
+        }
+    }
+
+    /// Begins with the first address.
+    fn forget(&self) {
+        *self.moved_to.lock() = None;
+        self.idle.lock().clear();
+    }
+
+    /// A connection for whoever needs one of its own.
+    pub(super) fn separate(&self, time: Duration) -> Result<Connection, Fault> {
+        let server = self.connect(time).map_err(|(_, fault)| fault)?;
+        Ok(server.connection)
+    }
+
+    /// Connects to the server, as far as its address is known.
+    fn connect(&self, time: Duration) -> Result<Server, (Remedy, Fault)> {
+        let moved_to = self.moved_to.lock().clone();
+        if let Some(info) = moved_to {
+            return self.connect_to(&info, time).inspect_err(|_| self.forget());
+        }
+        let end = Instant::now() + time;
+        let mut trouble = None;
+        for node in &self.address.nodes {
+            let left = end.saturating_duration_since(Instant::now());
+            if left.is_zero() {
+                break;
+            }
+            let connected = match &self.address.watched {
+                None => self.connect_to(node, left),
+                Some(watched) => {
+                    ask_sentinel(node, watched, left).and_then(|info| self.connect_to(&info, left))
+                }
+            };
+            match connected {
+                Ok(server) => return Ok(server),
+                Err(error) => trouble = Some(error),
+            }
+        }
+        Err(trouble.unwrap_or_else(|| (Remedy::Again, says("there was no time to connect".to_owned()))))
+    }
+
+    fn connect_to(&self, info: &ConnectionInfo, time: Duration) -> Result<Server, (Remedy, Fault)> {
+        let address = info.addr().to_string();
+        let trouble = |source: RedisError| {
+            let remedy = remedy_of_connecting(&source);
+            let address = address.clone();
+            (remedy, Fault::Store(Box::new(ServerFault { address, source })))
+        };
+        let client = redis::Client::open(info.clone()).map_err(trouble)?;
+        let mut connection = client.get_connection_with_timeout(time).map_err(trouble)?;
+        connection.set_read_timeout(Some(time)).map_err(trouble)?;
+        connection.set_write_timeout(Some(time)).map_err(trouble)?;
+        let (seconds, microseconds): (u64, u64) =
+            redis::cmd("TIME").query(&mut connection).map_err(trouble)?;
+        let clock = (seconds * 1_000_000 + microseconds, Instant::now());
+        let info: redis::InfoDict = redis::cmd("INFO")
+            .arg(&["server", "memory", "replication", "commandstats"])
+            .query(&mut connection)
+            .map_err(trouble)?;
+        let said = |remedy, text: &str| (remedy, says(format!("Redis at {address} {text}")));
+        let version: String = info.get("redis_version").unwrap_or_default();
+        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        if major.is_none_or(|major| major < 7) {
+            return Err(said(Remedy::None, &format!("is of version {version}; 7 or later is needed")));
+        }
+        let is_in_cluster = info.get::<String>("redis_mode").is_some_and(|mode| mode == "cluster");
+        if !is_in_cluster && info.get::<String>("role").is_some_and(|role| role != "master") {
+            return Err(said(Remedy::Again, "is a replica, where nothing can be written"));
+        }
+        let policy: String = info.get("maxmemory_policy").unwrap_or_default();
+        if policy != "noeviction" && !self.settings.allow_eviction {
+            let text = format!(
+                "throws away what it holds when its memory is full (maxmemory-policy {policy}), and locks with it; \
+                 noeviction is needed"
+            );
+            return Err(said(Remedy::None, &text));
+        }
+        let Some(run) = info.get("run_id") else {
+            return Err(said(Remedy::None, "doesn't tell its run_id"));
+        };
+        Ok(Server {
+            connection,
+            run,
+            grace_if_empty: self.grace_if_empty(&info),
+            clock,
+            address,
+        })
+    }
+
+    /// How long others may still hold what a server without records has forgotten. One that has run for longer than that,
+    /// was never emptied, and was never a replica has forgotten nothing.
+    fn grace_if_empty(&self, info: &redis::InfoDict) -> Duration {
+        let grace = self.settings.grace_if_empty;
+        let was_emptied = ["cmdstat_flushall", "cmdstat_flushdb", "cmdstat_swapdb"]
+            .iter()
+            .any(|command| info.contains_key(command));
+        let tells_commands = info.contains_key(&"cmdstat_info") || info.contains_key(&"cmdstat_time");
+        let was_replica = info.get::<i64>("second_repl_offset").is_some_and(|offset| offset >= 0);
+        if was_emptied || was_replica || !tells_commands {
+            return grace;
+        }
+        let uptime = info.get::<u64>("uptime_in_seconds").unwrap_or(0);
+        grace.saturating_sub(Duration::from_secs(uptime.saturating_sub(1)))
+    }
+
+    /// Closes what isn't in use.
+    pub(super) fn close(&self) {
+        self.idle.lock().clear();
+    }
+}
+
+impl Server {
+    /// What its clock shows at least, in microseconds.
+    fn now(&self) -> u64 {
+        let (then, at) = self.clock;
+        then + u64::try_from(at.elapsed().as_micros()).unwrap_or(0)
+    }
+}
+
+/// Asks a sentinel where the server is.
+fn ask_sentinel(
+    sentinel: &ConnectionInfo,
+    watched: &Watched,
+    time: Duration,
+) -> Result<ConnectionInfo, (Remedy, Fault)> {
+    let address = sentinel.addr().to_string();
+    let trouble = |source: RedisError| {
+        let remedy = remedy_of_connecting(&source);
+        let address = format!("{address} (a sentinel)");
+        (remedy, Fault::Store(Box::new(ServerFault { address, source })))
+    };
+    let client = redis::Client::open(sentinel.clone()).map_err(trouble)?;
+    let mut connection = client.get_connection_with_timeout(time).map_err(trouble)?;
+    connection.set_read_timeout(Some(time)).map_err(trouble)?;
+    let place: Option<(String, u16)> = redis::cmd("SENTINEL")
+        .arg(&["GET-MASTER-ADDR-BY-NAME", &watched.name])
+        .query(&mut connection)
+        .map_err(trouble)?;
+    let Some((host, port)) = place else {
+        let text = format!("the sentinel at {address} knows no server that is called `{}`", watched.name);
+        return Err((Remedy::None, says(text)));
+    };
+    Ok(elsewhere(&watched.server, &host, port))
+}
+
+fn remedy_of_connecting(error: &RedisError) -> Remedy {
+    match error.kind() {
+        ErrorKind::Io
+        | ErrorKind::Parse
+        | ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => Remedy::Again,
+        _ => Remedy::None,
+    }
+}
