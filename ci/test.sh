@@ -41,6 +41,7 @@ for component in cargo-fmt cargo-clippy; do
     command -v "$component" > /dev/null && continue
     rustup component add "${component/cargo-fmt/rustfmt}" || exit 1
 done
+ci/redis.sh || exit 1
 
 step 'tidy' ci/tidy.sh
 step 'fmt' cargo fmt --all --check
