@@ -13,7 +13,7 @@ use super::error::{At, Fault, Operation};
 use super::hold::Hold;
 use super::keeper::{Keeper, Late};
 use super::store::line::{PATIENCE, Room};
-use super::store::{Ask, Entered, Holder, Otherwise, Place, Sleeper, Standing};
+use super::store::{Ask, Entered, Extension, Holder, Otherwise, Place, Sleeper, Standing};
 use super::time::Time;
 use crate::sync::check_cancelled;
 
@@ -67,7 +67,6 @@ pub(super) enum Begun {
 pub(super) fn begin(keeper: &Arc<Keeper>, mut ask: Ask, limit: Limit) -> Result<Begun, CoordError> {
     ask.is_endless = matches!(limit, Limit::Endless);
     let engine = keeper.engine();
-    ask.lease = engine.lease(ask.lease);
     let (deadline, otherwise) = match limit {
         Limit::None => (None, Otherwise::Refuse),
         Limit::For(time) => (Some(engine.now().after(time)), Otherwise::Queue),
@@ -85,11 +84,7 @@ pub(super) fn begin(keeper: &Arc<Keeper>, mut ask: Ask, limit: Limit) -> Result<
 }
 
 /// Enters the line of the key. If only dead sessions use it as something else, takes them out and tries again.
-fn enter(
-    keeper: &Arc<Keeper>,
-    ask: &Ask,
-    otherwise: Otherwise,
-) -> Result<Entered, CoordError> {
+fn enter(keeper: &Arc<Keeper>, ask: &Ask, otherwise: Otherwise) -> Result<Entered, CoordError> {
     let engine = keeper.engine();
     let mut dead = Vec::new();
     loop {
@@ -133,7 +128,7 @@ pub(super) fn hold(keeper: &Arc<Keeper>, mut holder: Holder) -> Result<Arc<Hold>
     {
         // Whoever has granted it has another clock.
         let key = Arc::clone(&holder.ask.key);
-        match engine.extend(&key, holder.token, time) {
+        match engine.extend(&key, holder.token, time, Extension::Renewal) {
             Ok(Some(ends)) => holder.expires = Some(ends),
             Ok(None) => return Err(CoordError::lost(&key, Operation::Acquire, holder.token)),
             Err(fault) => {
@@ -142,18 +137,15 @@ pub(super) fn hold(keeper: &Arc<Keeper>, mut holder: Holder) -> Result<Arc<Hold>
             }
         }
     }
-    let hold = Arc::new(Hold::of(holder, now));
+    let renews_for = engine.renews_for(holder.ask.lease);
+    let hold = Arc::new(Hold::of(holder, renews_for, now));
     keeper.add(&hold);
     Ok(hold)
 }
 
 /// Once more for somebody who doesn't wait, as long as somebody in the way is dead.
 #[cold]
-fn try_again(
-    keeper: &Arc<Keeper>,
-    ask: &Ask,
-    mut ahead: Vec<u64>,
-) -> Result<Holder, CoordError> {
+fn try_again(keeper: &Arc<Keeper>, ask: &Ask, mut ahead: Vec<u64>) -> Result<Holder, CoordError> {
     let engine = keeper.engine();
     loop {
         let dead = engine.watch(&ahead).dead;

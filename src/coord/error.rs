@@ -278,7 +278,10 @@ impl fmt::Display for Kind {
 #[derive(Debug)]
 #[cfg_attr(
     not(all(feature = "coord-redis", feature = "coord-sqlite")),
-    allow(dead_code, reason = "memory is always there, and each store has faults of its own")
+    allow(
+        dead_code,
+        reason = "memory is always there, and each store has faults of its own"
+    )
 )]
 pub(super) enum Fault {
     Kind {
@@ -338,7 +341,9 @@ impl Fault {
             Self::Unanswered(_, fault) => fault.at(key, operation),
             Self::Unsure => CoordError::Store {
                 at,
-                source: Arc::from(BoxError::from("there was no answer, and it isn't there any more")),
+                source: Arc::from(BoxError::from(
+                    "there was no answer, and it isn't there any more",
+                )),
             },
         }
     }

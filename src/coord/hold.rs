@@ -6,7 +6,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 
 use super::lease::Lease;
-use super::store::Holder;
+use super::store::{Extension, Holder};
 use super::time::Time;
 use crate::sync::Event;
 
@@ -27,13 +27,15 @@ pub(super) struct Hold {
 #[derive(Clone, Copy)]
 struct Term {
     ends: Option<Time>,
+    /// For how long it lasts from each renewal on, if it renews itself.
+    renews_for: Option<Duration>,
     /// When it is to be renewed.
     renew: Option<Time>,
 }
 
 impl Hold {
-    /// Of something whose lease has begun, at that moment at the latest.
-    pub(super) fn of(holder: Holder, now: Time) -> Self {
+    /// Of something whose lease has begun, at that moment at the latest, and is renewed for so long, if it is.
+    pub(super) fn of(holder: Holder, renews_for: Option<Duration>, now: Time) -> Self {
         let Holder {
             token,
             slot,
@@ -50,7 +52,8 @@ impl Hold {
             changing: Mutex::new(()),
             term: Mutex::new(Term {
                 ends: expires,
-                renew: renewal(ask.lease, expires, now),
+                renews_for,
+                renew: renewal(renews_for, expires, now),
             }),
         }
     }
@@ -66,15 +69,22 @@ impl Hold {
         self.term.lock().ends.map(|ends| ends.since(now))
     }
 
-    pub(super) fn is_to_be_renewed(&self, now: Time) -> bool {
-        self.term.lock().renew.is_some_and(|renew| renew <= now)
+    /// For how long it is to be renewed by now, if it is.
+    pub(super) fn is_to_be_renewed_for(&self, now: Time) -> Option<Duration> {
+        let Term {
+            renews_for, renew, ..
+        } = *self.term.lock();
+        renews_for.filter(|_| renew.is_some_and(|renew| renew <= now))
     }
 
     /// It lasts until then, as the store says, as of now.
-    pub(super) fn set_end(&self, ends: Time, now: Time) {
-        let ends = Some(ends);
-        let renew = renewal(self.lease, ends, now);
-        *self.term.lock() = Term { ends, renew };
+    pub(super) fn set_end(&self, ends: Time, why: Extension, now: Time) {
+        let mut term = self.term.lock();
+        if why == Extension::ByHolder && self.lease == Lease::Session {
+            term.renews_for = None;
+        }
+        term.ends = Some(ends);
+        term.renew = renewal(term.renews_for, term.ends, now);
     }
 
     /// It may end sooner from now on. Answers with what was before, for the case that it doesn't.
@@ -92,8 +102,9 @@ impl Hold {
 
     /// To be tried again a little later.
     pub(super) fn put_off(&self, now: Time) {
-        let wait = self.lease.time().unwrap_or_default() / 20;
-        self.term.lock().renew = Some(now.after(wait.max(Duration::from_millis(1))));
+        let mut term = self.term.lock();
+        let wait = term.renews_for.unwrap_or_default() / 20;
+        term.renew = Some(now.after(wait.max(Duration::from_millis(1))));
     }
 
     /// When it is to be looked after next.
@@ -101,16 +112,13 @@ impl Hold {
         if self.lost.is_set() {
             return None;
         }
-        let Term { ends, renew } = *self.term.lock();
+        let Term { ends, renew, .. } = *self.term.lock();
         ends.into_iter().chain(renew).min()
     }
 }
 
 /// When two thirds of the time are left, and not all the time if that is short.
-fn renewal(lease: Lease, ends: Option<Time>, now: Time) -> Option<Time> {
-    let Lease::Renewed(time) = lease else {
-        return None;
-    };
-    let left = ends?.since(now).saturating_sub(time / 3 * 2);
+fn renewal(renews_for: Option<Duration>, ends: Option<Time>, now: Time) -> Option<Time> {
+    let left = ends?.since(now).saturating_sub(renews_for? / 3 * 2);
     Some(now.after(left.max(Duration::from_millis(1))))
 }

@@ -13,7 +13,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use super::error::Fault;
 use super::hold::Hold;
 use super::session::extend;
-use super::store::{Engine, Place};
+use super::store::{Engine, Extension, Place};
 use super::time::Time;
 
 /// How often it is checked what is still held.
@@ -162,13 +162,13 @@ impl Keeper {
     /// Stops at the first error: what is busy for one is busy for all.
     fn renew(&self, holds: &[Arc<Hold>], now: Time) -> Result<(), Fault> {
         for hold in holds {
-            let Some(time) = hold.lease.time() else {
+            let Some(time) = hold.is_to_be_renewed_for(now) else {
                 continue;
             };
-            if hold.lost.is_set() || !hold.is_to_be_renewed(now) {
+            if hold.lost.is_set() {
                 continue;
             }
-            match extend(&*self.engine, hold, time) {
+            match extend(&*self.engine, hold, time, Extension::Renewal) {
                 Ok(true) => {}
                 Ok(false) => self.lose(hold),
                 Err(fault) => {

@@ -10,7 +10,7 @@ use super::error::{Fault, Operation};
 use super::hold::Hold;
 use super::keeper::{Keeper, Late};
 use super::status::{HolderStatus, Mode, ProcessStatus, Status, WaiterStatus};
-use super::store::{Engine, Listing, SessionRow, Want};
+use super::store::{Engine, Extension, Listing, SessionRow, Want};
 
 /// What all handles of a store share. With the last of them it is closed.
 pub struct Session {
@@ -35,7 +35,7 @@ impl Session {
     }
 
     pub(super) fn extend(&self, hold: &Hold, time: Duration) -> Result<(), CoordError> {
-        match extend(&*self.engine, hold, time) {
+        match extend(&*self.engine, hold, time, Extension::ByHolder) {
             Ok(true) => Ok(()),
             Ok(false) => {
                 hold.lost.set();
@@ -103,7 +103,12 @@ pub(super) fn let_go(keeper: &Arc<Keeper>, hold: &Hold) {
 /// Lets a lease end so long after now. False if it has ended before, or was taken away.
 ///
 /// If it will end sooner than it would have, this process believes so before others can.
-pub(super) fn extend(engine: &dyn Engine, hold: &Hold, time: Duration) -> Result<bool, Fault> {
+pub(super) fn extend(
+    engine: &dyn Engine,
+    hold: &Hold,
+    time: Duration,
+    why: Extension,
+) -> Result<bool, Fault> {
     engine.check()?;
     let _one_at_a_time = hold.changing.lock();
     let now = engine.now();
@@ -111,8 +116,8 @@ pub(super) fn extend(engine: &dyn Engine, hold: &Hold, time: Duration) -> Result
         return Ok(false);
     }
     let before = hold.doubt(now.after(time));
-    match engine.extend(&hold.key, hold.token, time) {
-        Ok(Some(ends)) => hold.set_end(ends, now),
+    match engine.extend(&hold.key, hold.token, time, why) {
+        Ok(Some(ends)) => hold.set_end(ends, why, now),
         Ok(None) => return Ok(false),
         Err(fault) => {
             hold.trust(before);

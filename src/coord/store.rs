@@ -5,7 +5,10 @@ mod clock;
 #[cfg(any(feature = "coord-redis", feature = "coord-sqlite"))]
 #[cfg_attr(
     not(feature = "coord-sqlite"),
-    expect(dead_code, reason = "files and sockets that a child must not keep are those of a `SqliteStore`")
+    expect(
+        dead_code,
+        reason = "files and sockets that a child must not keep are those of a `SqliteStore`"
+    )
 )]
 mod fork;
 pub(super) mod line;
@@ -143,9 +146,12 @@ pub(super) trait Engine: Send + Sync {
     /// An error in a child that was forked, where locks that threads had which aren't there any more stay locked. Takes none.
     fn check(&self) -> Result<(), Fault>;
 
-    /// What a lease is here.
-    fn lease(&self, lease: Lease) -> Lease {
-        lease
+    /// For how long such a lease is renewed, if it is.
+    fn renews_for(&self, lease: Lease) -> Option<Duration> {
+        match lease {
+            Lease::Renewed(time) => Some(time),
+            Lease::Session | Lease::Fixed(_) => None,
+        }
     }
 
     /// Grants it, or queues or refuses the caller, after it has taken out what belongs to the dead. Whoever is queued leaves,
@@ -165,7 +171,13 @@ pub(super) trait Engine: Send + Sync {
     fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault>;
 
     /// From now on the lease lasts for that long. Answers when it ends then, and not at all if it isn't there.
-    fn extend(&self, key: &Arc<str>, token: u64, time: Duration) -> Result<Option<Time>, Fault>;
+    fn extend(
+        &self,
+        key: &Arc<str>,
+        token: u64,
+        time: Duration,
+        why: Extension,
+    ) -> Result<Option<Time>, Fault>;
 
     /// Which of those, by key and token, this session holds. Others that it holds may be among them.
     fn held(&self, holds: &[(&str, u64)]) -> Result<Vec<u64>, Fault>;
@@ -213,6 +225,14 @@ pub(super) trait Engine: Send + Sync {
 pub(super) enum Otherwise {
     Refuse,
     Queue,
+}
+
+/// Why a lease is extended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Extension {
+    /// It renews itself.
+    Renewal,
+    ByHolder,
 }
 
 pub(super) enum Entered {
@@ -279,7 +299,10 @@ impl Listing {
 /// The name of this machine.
 #[cfg(any(feature = "coord-redis", feature = "coord-sqlite"))]
 fn host() -> String {
-    rustix::system::uname().nodename().to_string_lossy().into_owned()
+    rustix::system::uname()
+        .nodename()
+        .to_string_lossy()
+        .into_owned()
 }
 
 /// What is known of a session.

@@ -4,6 +4,10 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+#[cfg(feature = "coord-redis")]
+#[path = "../redis_server/mod.rs"]
+mod redis_server;
+
 mod memory;
 mod model;
 mod stress;

@@ -10,6 +10,8 @@ mod errors;
 mod leases;
 mod lock;
 mod on_memory;
+#[cfg(feature = "coord-redis")]
+mod on_redis;
 #[cfg(feature = "coord-sqlite")]
 mod on_sqlite;
 mod queue;
@@ -22,6 +24,9 @@ mod tasks;
 /// A fresh store, and the processes that have it open.
 trait World {
     type Session: Store + Clone + Send + Sync + 'static;
+
+    /// Leases of the session have an end, which moves on as long as the process renews them.
+    const SESSION_LEASES_END: bool = false;
 
     fn new() -> Self;
 

@@ -10,8 +10,8 @@ use parking_lot::{Condvar, Mutex};
 use super::line::{Line, Moment};
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Holder, Listing, Otherwise, Place, SessionRow, Sleeper, Standing,
-    Store, Watch,
+    Ask, Bell, Engine, Entered, Extension, Holder, Listing, Otherwise, Place, SessionRow, Sleeper,
+    Standing, Store, Watch,
 };
 use crate::coord::error::Fault;
 use crate::coord::lease::Lease;
@@ -404,7 +404,13 @@ impl Engine for MemoryEngine {
         self.transact(key, &[], |line, moment| line.release(token, moment))
     }
 
-    fn extend(&self, key: &Arc<str>, token: u64, time: Duration) -> Result<Option<Time>, Fault> {
+    fn extend(
+        &self,
+        key: &Arc<str>,
+        token: u64,
+        time: Duration,
+        _: Extension,
+    ) -> Result<Option<Time>, Fault> {
         self.transact(key, &[], |line, moment| line.extend(token, time, moment))
     }
 

@@ -30,8 +30,8 @@ use super::fork::Process;
 use super::line::Room;
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Holder, Listing, Otherwise, Place, SessionRow, Sleeper, Standing,
-    Store, Watch,
+    Ask, Bell, Engine, Entered, Extension, Holder, Listing, Otherwise, Place, SessionRow, Sleeper,
+    Standing, Store, Watch,
 };
 use crate::coord::CoordError;
 use crate::coord::error::{Fault, Operation};
@@ -485,20 +485,27 @@ impl RedisEngine {
         let session = format!("{:016x}", self.me.id);
         let grace = self.grace.map(micros);
         let sent = std::cell::Cell::new(Time::default());
-        let value = self.link.request(operation.longest, |Try { server, until, is_again }| {
-            let mut call = operation.script.prepare_invoke();
-            call.key(&names)
-                .arg(&server.run)
-                .arg(micros(server.grace_if_empty))
-                .arg(grace.map_or(String::new(), |grace| grace.to_string()))
-                .arg(*until)
-                .arg(&session)
-                .arg(operation.name)
-                .arg(key);
-            arguments(&mut call, *is_again);
-            sent.set(clock::now());
-            call.invoke(&mut server.connection)
-        })?;
+        let value = self.link.request(
+            operation.longest,
+            |Try {
+                 server,
+                 until,
+                 is_again,
+             }| {
+                let mut call = operation.script.prepare_invoke();
+                call.key(&names)
+                    .arg(&server.run)
+                    .arg(micros(server.grace_if_empty))
+                    .arg(grace.map_or(String::new(), |grace| grace.to_string()))
+                    .arg(*until)
+                    .arg(&session)
+                    .arg(operation.name)
+                    .arg(key);
+                arguments(&mut call, *is_again);
+                sent.set(clock::now());
+                call.invoke(&mut server.connection)
+            },
+        )?;
         Ok((sent.get(), value))
     }
 
@@ -654,10 +661,11 @@ impl Engine for RedisEngine {
         self.process.check()
     }
 
-    fn lease(&self, lease: Lease) -> Lease {
+    fn renews_for(&self, lease: Lease) -> Option<Duration> {
         match lease {
-            Lease::Session => Lease::Renewed(self.session_lease),
-            lease => lease,
+            Lease::Session => Some(self.session_lease),
+            Lease::Renewed(time) => Some(time),
+            Lease::Fixed(_) => None,
         }
     }
 
@@ -716,14 +724,22 @@ impl Engine for RedisEngine {
         }
     }
 
-    fn extend(&self, key: &Arc<str>, token: u64, time: Duration) -> Result<Option<Time>, Fault> {
+    fn extend(
+        &self,
+        key: &Arc<str>,
+        token: u64,
+        time: Duration,
+        why: Extension,
+    ) -> Result<Option<Time>, Fault> {
         self.check_open()?;
         let operation = LineOperation {
             longest: time / 3,
             ..LineOperation::of("extend")
         };
         let extended = self.run(&operation, key, |call, _| {
-            call.arg(token).arg(micros(time));
+            call.arg(token)
+                .arg(micros(time))
+                .arg(u8::from(why == Extension::Renewal));
         });
         let (sent, value) = extended.map_err(Failure::fault)?;
         let ends = sent.after(time.saturating_sub(margin(time)));
@@ -768,7 +784,10 @@ impl Engine for RedisEngine {
             LIST.key(&names).arg(&keys).invoke(&mut server.connection)
         });
         let value = value.map_err(Failure::fault)?;
-        let mut listing = Listing { now, ..Listing::default() };
+        let mut listing = Listing {
+            now,
+            ..Listing::default()
+        };
         let mut sessions = BTreeMap::new();
         for line in Reply::of(&value)?.lists() {
             let mut line = line?;
@@ -817,7 +836,10 @@ impl Engine for RedisEngine {
             let session = format!("{:016x}", self.me.id);
             let gone = self.link.request(Duration::MAX, |Try { server, .. }| {
                 let connection = &mut server.connection;
-                redis::cmd("ZREM").arg(&seen).arg(&session).exec(connection)?;
+                redis::cmd("ZREM")
+                    .arg(&seen)
+                    .arg(&session)
+                    .exec(connection)?;
                 // Wakes the thread that listens.
                 redis::cmd("PUBLISH").arg(channel).arg(0).query(connection)
             });

@@ -32,8 +32,8 @@ use super::fork::OpenDatabase;
 use super::line::{Line, Moment, may_be_passed};
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Holder, Listing, Otherwise, Place, Sleeper, Standing, Store, Want,
-    Watch,
+    Ask, Bell, Engine, Entered, Extension, Holder, Listing, Otherwise, Place, Sleeper, Standing,
+    Store, Want, Watch,
 };
 use crate::coord::CoordError;
 use crate::coord::error::{Fault, Operation};
@@ -727,7 +727,13 @@ impl Engine for SqliteEngine {
         Ok(was_there)
     }
 
-    fn extend(&self, key: &Arc<str>, token: u64, time: Duration) -> Result<Option<Time>, Fault> {
+    fn extend(
+        &self,
+        key: &Arc<str>,
+        token: u64,
+        time: Duration,
+        _: Extension,
+    ) -> Result<Option<Time>, Fault> {
         self.transact(
             key,
             &[],

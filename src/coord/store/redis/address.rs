@@ -42,7 +42,10 @@ impl Address {
             None => (url.scheme, false),
         };
         if !matches!(scheme, "redis" | "rediss" | "valkey" | "valkeys") {
-            return Err(says(format!("`{}` is no URL of a Redis server: {SHAPE}", url.scheme)));
+            return Err(says(format!(
+                "`{}` is no URL of a Redis server: {SHAPE}",
+                url.scheme
+            )));
         }
         let hosts = || url.hosts.split(',');
         if !sentinel {
@@ -52,7 +55,10 @@ impl Address {
                 credentials.complete(info)
             });
             let nodes = nodes.collect::<Result<_, _>>()?;
-            return Ok(Self { nodes, watched: None });
+            return Ok(Self {
+                nodes,
+                watched: None,
+            });
         }
         let path = url.rest.trim_start_matches('/');
         let (name, database) = path.split_once('/').unwrap_or((path, ""));
@@ -63,7 +69,11 @@ impl Address {
             )));
         }
         let nodes = hosts().map(|host| {
-            let host = if has_port(host) { host.to_owned() } else { format!("{host}:26379") };
+            let host = if has_port(host) {
+                host.to_owned()
+            } else {
+                format!("{host}:26379")
+            };
             let info = url.info(&format!("{scheme}://{host}"))?;
             credentials.complete_sentinel(info)
         });
@@ -101,10 +111,17 @@ impl<'a> Url<'a> {
         let at = authority.rfind('@').map_or(0, |at| at + 1);
         let (login, hosts) = authority.split_at(at);
         if hosts.split(',').any(str::is_empty) {
-            return Err(says(format!("the URL {scheme}://…{rest} lacks a host: {SHAPE}")));
+            return Err(says(format!(
+                "the URL {scheme}://…{rest} lacks a host: {SHAPE}"
+            )));
         }
         let login = (!login.is_empty()).then_some(login);
-        Ok(Self { scheme, login, hosts, rest })
+        Ok(Self {
+            scheme,
+            login,
+            hosts,
+            rest,
+        })
     }
 
     fn info(&self, url: &str) -> Result<ConnectionInfo, Fault> {
@@ -118,13 +135,17 @@ impl<'a> Url<'a> {
 
 fn has_port(host: &str) -> bool {
     // Not within the brackets of an address of the sixth version.
-    host.rsplit_once(':').is_some_and(|(_, port)| !port.contains(']'))
+    host.rsplit_once(':')
+        .is_some_and(|(_, port)| !port.contains(']'))
 }
 
 impl Credentials {
     #[cfg(feature = "coord-redis-tls")]
     pub(super) fn certificates(&mut self) -> &mut redis::TlsCertificates {
-        let none = || redis::TlsCertificates { client_tls: None, root_cert: None };
+        let none = || redis::TlsCertificates {
+            client_tls: None,
+            root_cert: None,
+        };
         self.certificates.get_or_insert_with(none)
     }
 
@@ -161,7 +182,11 @@ impl Credentials {
     }
 
     #[cfg(not(feature = "coord-redis-tls"))]
-    #[expect(clippy::unused_self, clippy::unnecessary_wraps, reason = "with TLS there is something to do")]
+    #[expect(
+        clippy::unused_self,
+        clippy::unnecessary_wraps,
+        reason = "with TLS there is something to do"
+    )]
     fn certify(&self, info: ConnectionInfo) -> Result<ConnectionInfo, Fault> {
         Ok(info)
     }
@@ -170,11 +195,25 @@ impl Credentials {
 /// The same server at another place, as a cluster or a sentinel tells it: a host, which is the same if it is empty, and a
 /// port.
 pub(super) fn elsewhere(info: &ConnectionInfo, host: &str, port: u16) -> ConnectionInfo {
-    let host = |before: &str| if host.is_empty() { before.to_owned() } else { host.to_owned() };
-    let addr = match info.addr().clone() {
-        ConnectionAddr::TcpTls { host: before, insecure, tls_params, .. } => {
-            ConnectionAddr::TcpTls { host: host(&before), port, insecure, tls_params }
+    let host = |before: &str| {
+        if host.is_empty() {
+            before.to_owned()
+        } else {
+            host.to_owned()
         }
+    };
+    let addr = match info.addr().clone() {
+        ConnectionAddr::TcpTls {
+            host: before,
+            insecure,
+            tls_params,
+            ..
+        } => ConnectionAddr::TcpTls {
+            host: host(&before),
+            port,
+            insecure,
+            tls_params,
+        },
         ConnectionAddr::Tcp(before, _) => ConnectionAddr::Tcp(host(&before), port),
         _ => ConnectionAddr::Tcp(host(""), port),
     };

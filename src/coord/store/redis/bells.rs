@@ -145,7 +145,9 @@ impl Bells {
             Err(fault) => return fault,
         };
         let ended = self.listen_at(&mut connection);
-        ended.err().map_or(Fault::Closed, |error| says(format!("the subscription: {error}")))
+        ended.err().map_or(Fault::Closed, |error| {
+            says(format!("the subscription: {error}"))
+        })
     }
 
     fn listen_at(&self, connection: &mut redis::Connection) -> RedisResult<()> {
@@ -182,7 +184,11 @@ impl Bells {
     }
 
     /// Waits until one of them is rung, for so long at most. Answers which.
-    pub(super) fn sleep(&self, sleepers: &[Sleeper<'_>], time: Duration) -> Result<Vec<bool>, Fault> {
+    pub(super) fn sleep(
+        &self,
+        sleepers: &[Sleeper<'_>],
+        time: Duration,
+    ) -> Result<Vec<bool>, Fault> {
         let end = Instant::now() + time.min(LONG);
         let mut state = self.state.lock();
         let rung_all = state.rung_all;
@@ -192,7 +198,9 @@ impl Bells {
                 return Err(Fault::Closed);
             }
             let all = state.rung_all != rung_all;
-            let rung = sleepers.iter().map(|sleeper| state.rung.remove(&sleeper.bell.number) || all);
+            let rung = sleepers
+                .iter()
+                .map(|sleeper| state.rung.remove(&sleeper.bell.number) || all);
             let rung: Vec<_> = rung.collect();
             if rung.contains(&true) || Instant::now() >= end {
                 return Ok(rung);

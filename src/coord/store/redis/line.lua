@@ -21,6 +21,9 @@ local ABSENT = 3000000
 -- and after so long it has none any more.
 local GONE = 60000000
 
+-- Where, among what is only passed on, a row says of what kind its lease is.
+local LEASE = 4
+
 local META, HELD, LINE, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local server, grace_if_empty, grace_if_other, counts_until, session, operation, key = unpack(ARGV, 1, 7)
 local arguments = { unpack(ARGV, 8) }
@@ -370,8 +373,8 @@ function operations.force_unlock(token)
     return 1
 end
 
--- From now on the lease lasts for that long.
-function operations.extend(token, lease)
+-- From now on the lease lasts for that long. One of the session that its holder extends isn't renewed any more.
+function operations.extend(token, lease, is_renewal)
     for _, holder in ipairs(holders) do
         if holder.token == tonumber(token) then
             local before = holder.expires
@@ -379,6 +382,9 @@ function operations.extend(token, lease)
             holder.expires = now + holder.lease
             holder.renewals = holder.renewals + 1
             holder.is_claimed = nil
+            if is_renewal == '0' and holder.about[LEASE] == 'session' then
+                holder.about[LEASE] = 'fixed'
+            end
             has_changed = true
             remember_lease(holder.lease)
             local first = head()

@@ -14,7 +14,9 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use redis::{Connection, ConnectionInfo, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value};
+use redis::{
+    Connection, ConnectionInfo, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value,
+};
 
 use super::address::{Address, Watched, elsewhere, says};
 use crate::coord::error::Fault;
@@ -155,7 +157,9 @@ impl Link {
         let mut is_again = false;
         loop {
             let left = end.saturating_duration_since(Instant::now());
-            let time = left.min(self.settings.request_timeout).max(Duration::from_millis(1));
+            let time = left
+                .min(self.settings.request_timeout)
+                .max(Duration::from_millis(1));
             let (remedy, fault) = match self.try_once(time, is_again, &send) {
                 Ok(value) => return Ok(value),
                 Err(trouble) => trouble,
@@ -163,7 +167,11 @@ impl Link {
             is_again |= matches!(remedy, Remedy::AgainUnsure);
             let is_over = Instant::now() + pause >= end || is_again && !goes_on;
             if is_over || matches!(remedy, Remedy::None) {
-                return Err(if is_again { Failure::Unknown(fault) } else { Failure::NotDone(fault) });
+                return Err(if is_again {
+                    Failure::Unknown(fault)
+                } else {
+                    Failure::NotDone(fault)
+                });
             }
             std::thread::sleep(pause);
             pause = (pause * 2).min(PAUSES.1);
@@ -182,17 +190,28 @@ impl Link {
             Some(server) => server,
             None => self.connect(time)?,
         };
-        let left = time.saturating_sub(began.elapsed()).max(Duration::from_millis(1));
+        let left = time
+            .saturating_sub(began.elapsed())
+            .max(Duration::from_millis(1));
         let until = server.now() + u64::try_from(left.as_micros()).unwrap_or(u64::MAX / 2);
         let answer = server
             .connection
             .set_read_timeout(Some(left))
             .and_then(|()| server.connection.set_write_timeout(Some(left)))
-            .and_then(|()| send(&mut Try { server: &mut server, until, is_again }));
+            .and_then(|()| {
+                send(&mut Try {
+                    server: &mut server,
+                    until,
+                    is_again,
+                })
+            });
         match answer {
             // It was too late, or the server's clock was set.
             Ok(Value::SimpleString(late)) if late == "LATE" => {
-                let fault = says(format!("Redis at {} has got a request too late", server.address));
+                let fault = says(format!(
+                    "Redis at {} has got a request too late",
+                    server.address
+                ));
                 Err((Remedy::Again, fault))
             }
             Ok(value) => {
@@ -208,7 +227,10 @@ impl Link {
                 if matches!(remedy, Remedy::None) {
                     self.idle.lock().push(server);
                 }
-                let fault = ServerFault { address, source: error };
+                let fault = ServerFault {
+                    address,
+                    source: error,
+                };
                 Err((remedy, Fault::Store(Box::new(fault))))
             }
         }
@@ -250,7 +272,11 @@ impl Link {
         });
         if let Some((host, port)) = place {
             let here = server.address.rsplit_once(':').map_or("", |(host, _)| host);
-            let host = if host.is_empty() { here.to_owned() } else { host };
+            let host = if host.is_empty() {
+                here.to_owned()
+            } else {
+                host
+            };
             *self.moved_to.lock() = Some(elsewhere(&self.address.nodes[0], &host, port));
             self.idle.lock().clear();
         }
@@ -292,7 +318,12 @@ impl Link {
                 Err(error) => trouble = Some(error),
             }
         }
-        Err(trouble.unwrap_or_else(|| (Remedy::Again, says("there was no time to connect".to_owned()))))
+        Err(trouble.unwrap_or_else(|| {
+            (
+                Remedy::Again,
+                says("there was no time to connect".to_owned()),
+            )
+        }))
     }
 
     fn connect_to(&self, info: &ConnectionInfo, time: Duration) -> Result<Server, (Remedy, Fault)> {
@@ -300,7 +331,10 @@ impl Link {
         let trouble = |source: RedisError| {
             let remedy = remedy_of_connecting(&source);
             let address = address.clone();
-            (remedy, Fault::Store(Box::new(ServerFault { address, source })))
+            (
+                remedy,
+                Fault::Store(Box::new(ServerFault { address, source })),
+            )
         };
         let client = redis::Client::open(info.clone()).map_err(trouble)?;
         let mut connection = client.get_connection_with_timeout(time).map_err(trouble)?;
@@ -315,13 +349,28 @@ impl Link {
             .map_err(trouble)?;
         let said = |remedy, text: &str| (remedy, says(format!("Redis at {address} {text}")));
         let version: String = info.get("redis_version").unwrap_or_default();
-        let major = version.split('.').next().and_then(|major| major.parse::<u32>().ok());
+        let major = version
+            .split('.')
+            .next()
+            .and_then(|major| major.parse::<u32>().ok());
         if major.is_none_or(|major| major < 7) {
-            return Err(said(Remedy::None, &format!("is of version {version}; 7 or later is needed")));
+            return Err(said(
+                Remedy::None,
+                &format!("is of version {version}; 7 or later is needed"),
+            ));
         }
-        let is_in_cluster = info.get::<String>("redis_mode").is_some_and(|mode| mode == "cluster");
-        if !is_in_cluster && info.get::<String>("role").is_some_and(|role| role != "master") {
-            return Err(said(Remedy::Again, "is a replica, where nothing can be written"));
+        let is_in_cluster = info
+            .get::<String>("redis_mode")
+            .is_some_and(|mode| mode == "cluster");
+        if !is_in_cluster
+            && info
+                .get::<String>("role")
+                .is_some_and(|role| role != "master")
+        {
+            return Err(said(
+                Remedy::Again,
+                "is a replica, where nothing can be written",
+            ));
         }
         let policy: String = info.get("maxmemory_policy").unwrap_or_default();
         if policy != "noeviction" && !self.settings.allow_eviction {
@@ -350,8 +399,11 @@ impl Link {
         let was_emptied = ["cmdstat_flushall", "cmdstat_flushdb", "cmdstat_swapdb"]
             .iter()
             .any(|command| info.contains_key(command));
-        let tells_commands = info.contains_key(&"cmdstat_info") || info.contains_key(&"cmdstat_time");
-        let was_replica = info.get::<i64>("second_repl_offset").is_some_and(|offset| offset >= 0);
+        let tells_commands =
+            info.contains_key(&"cmdstat_info") || info.contains_key(&"cmdstat_time");
+        let was_replica = info
+            .get::<i64>("second_repl_offset")
+            .is_some_and(|offset| offset >= 0);
         if was_emptied || was_replica || !tells_commands {
             return grace;
         }
@@ -383,7 +435,10 @@ fn ask_sentinel(
     let trouble = |source: RedisError| {
         let remedy = remedy_of_connecting(&source);
         let address = format!("{address} (a sentinel)");
-        (remedy, Fault::Store(Box::new(ServerFault { address, source })))
+        (
+            remedy,
+            Fault::Store(Box::new(ServerFault { address, source })),
+        )
     };
     let client = redis::Client::open(sentinel.clone()).map_err(trouble)?;
     let mut connection = client.get_connection_with_timeout(time).map_err(trouble)?;
@@ -393,7 +448,10 @@ fn ask_sentinel(
         .query(&mut connection)
         .map_err(trouble)?;
     let Some((host, port)) = place else {
-        let text = format!("the sentinel at {address} knows no server that is called `{}`", watched.name);
+        let text = format!(
+            "the sentinel at {address} knows no server that is called `{}`",
+            watched.name
+        );
         return Err((Remedy::None, says(text)));
     };
     Ok(elsewhere(&watched.server, &host, port))
@@ -403,7 +461,9 @@ fn remedy_of_connecting(error: &RedisError) -> Remedy {
     match error.kind() {
         ErrorKind::Io
         | ErrorKind::Parse
-        | ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => Remedy::Again,
+        | ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
+            Remedy::Again
+        }
         _ => Remedy::None,
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use redis::Value;
 
-use super::super::line::{Ask, Bell, Holder, Waiter, Want};
 use super::super::SessionRow;
+use super::super::line::{Ask, Bell, Holder, Waiter, Want};
 use super::address::says;
 use crate::coord::error::Fault;
 use crate::coord::lease::Lease;
@@ -68,7 +68,9 @@ pub(super) fn given(text: Option<&str>) -> String {
 
 pub(super) fn micros(time: Duration) -> u64 {
     // Scripts count up to 2^53, and so far ahead of now.
-    u64::try_from(time.as_micros()).unwrap_or(u64::MAX).min(1 << 51)
+    u64::try_from(time.as_micros())
+        .unwrap_or(u64::MAX)
+        .min(1 << 51)
 }
 
 /// How the scripts call what is wanted, and of how many permits.
@@ -118,11 +120,16 @@ impl Row {
         let renewals = reply.number()?;
         let mut about = reply.list()?;
         let tag = about.option()?.map(Arc::from);
-        let owner = about.option()?.map(str::parse).transpose().map_err(|_| malformed())?;
+        let owner = about
+            .option()?
+            .map(str::parse)
+            .transpose()
+            .map_err(|_| malformed())?;
         let is_endless = about.option()?.is_some();
-        let lease = match about.option()? {
-            Some(_) => Lease::Renewed(lease),
-            None => Lease::Fixed(lease),
+        let lease = match about.text()? {
+            "session" => Lease::Session,
+            "renewed" => Lease::Renewed(lease),
+            _ => Lease::Fixed(lease),
         };
         Ok(Self {
             token,
@@ -181,12 +188,16 @@ impl Row {
 
 /// What a script is told of whoever asks, for whoever looks.
 pub(super) fn about(ask: &Ask, session: &SessionRow) -> [String; 8] {
-    let renews = matches!(ask.lease, Lease::Renewed(_));
+    let lease = match ask.lease {
+        Lease::Session => "session",
+        Lease::Renewed(_) => "renewed",
+        Lease::Fixed(_) => "fixed",
+    };
     [
         given(ask.tag.as_deref()),
         given(ask.owner.as_ref().map(ToString::to_string).as_deref()),
         given(ask.is_endless.then_some("")),
-        given(renews.then_some("")),
+        lease.to_owned(),
         session.host.clone(),
         session.process.to_string(),
         given(session.label.as_deref()),

@@ -32,8 +32,8 @@ use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
 
-use super::SqliteOptions;
 use super::super::clock;
+use super::SqliteOptions;
 use crate::coord::error::Fault;
 use crate::coord::time::wall_clock;
 

@@ -28,8 +28,8 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use super::super::{Bell, Sleeper, Watch};
 use super::super::fork::Uninherited;
+use super::super::{Bell, Sleeper, Watch};
 
 /// The longest path of a socket that every system takes.
 const LONGEST_PATH: usize = 100;

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, Params, Row, params};
 
+use super::super::clock;
 use super::super::line::{Line, Moment};
 use super::super::{Ask, Bell, Holder, SessionRow, Waiter, Want};
-use super::super::clock;
 use crate::coord::error::Fault;
 use crate::coord::lease::Lease;
 use crate::coord::owner::Owner;
