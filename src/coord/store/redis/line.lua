@@ -43,11 +43,15 @@ local holders = {}
 local has_changed = false
 local to_ring = {}
 
+local known = tonumber(grace_if_other) or stored[2] and longest or tonumber(grace_if_empty)
 if stored[2] ~= server then
     -- What was granted before may be lost, and its holders don't know yet.
-    local known = stored[2] and longest or tonumber(grace_if_empty)
-    grace = math.max(grace, now + (tonumber(grace_if_other) or known))
+    grace = now + known
     redis.call('HSET', META, 'server', server, 'grace', grace)
+elseif grace > now + known then
+    -- The clock was set back.
+    grace = now + known
+    redis.call('HSET', META, 'grace', grace)
 end
 
 local function next_number()
@@ -167,6 +171,12 @@ end
 local function prune()
     local lasting = {}
     for _, holder in ipairs(holders) do
+        local longest_end = now + math.max(holder.lease, CLAIM)
+        if holder.expires > longest_end then
+            -- The clock was set back.
+            holder.expires = longest_end
+            has_changed = true
+        end
         if now < holder.expires then
             table.insert(lasting, holder)
         elseif holder.is_claimed == false then
