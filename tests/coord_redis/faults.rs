@@ -276,7 +276,7 @@ fn a_sentinel_that_does_not_know_the_primary() {
     let primary = Server::start();
     let sentinel = Sentinel::start(&primary);
     let place = Place::at(&format!("redis+sentinel://{}/nobody", sentinel.address()));
-    let error = place.try_open().err().expect("it isn't there");
+    let error = place.try_open().expect_err("it isn't there");
     assert!(matches!(error, CoordError::Store { .. }), "{error:?}");
     assert!(error.to_string().contains("nobody"), "{error}");
 }

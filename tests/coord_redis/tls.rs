@@ -16,7 +16,7 @@ fn a_server_with_certificates() {
     let server = Server::options().tls().password("secret").start();
     let place = Place::on(&server);
     // Nobody has signed it whom the system knows.
-    let error = place.try_open().err().expect("it isn't trusted");
+    let error = place.try_open().expect_err("it isn't trusted");
     assert!(matches!(error, CoordError::Store { .. }), "{error:?}");
     let open = || {
         let authority = std::fs::read(&server.certificates().authority).unwrap();
