@@ -1,12 +1,15 @@
 //! Replies and messages that get lost, connections that are cut, stalled and slow.
 
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use hapax::coord::{CoordError, Lease, Lock, RedisStore, Semaphore, Store};
 
 use crate::place::{Place, assert_lost, is_lost, is_timed_out, succeed, until_wait};
-use crate::redis_server::{Proxy, shared, until};
-use crate::task;
+use crate::redis_server::{Proxy, Server, shared, until};
+use crate::{Task, task};
 
 crate::trials! {
     the_reply_of_an_acquire_is_lost,
@@ -17,6 +20,10 @@ crate::trials! {
     the_replies_of_renewals_are_lost,
     the_replies_of_a_waiter_are_lost,
     the_reply_of_who_gives_up_is_lost,
+    the_replies_of_who_begins_to_listen_are_lost,
+    an_acquire_that_gets_no_answer_is_withdrawn,
+    a_release_that_gets_no_answer_is_done_later,
+    a_storm_of_losses,
     a_message_wakes,
     a_message_is_dropped,
     connections_are_cut_again_and_again,
@@ -24,6 +31,10 @@ crate::trials! {
     a_partition_ends_a_fixed_lease,
     a_waiter_behind_a_partition_costs_little,
     a_network_that_refuses,
+    guards_are_dropped_behind_a_partition,
+    a_store_is_closed_behind_a_partition,
+    idle_connections_are_closed,
+    no_more_connections,
     a_slow_network,
 }
 
@@ -207,6 +218,142 @@ fn the_reply_of_who_gives_up_is_lost() {
     assert!(successor.is_valid());
 }
 
+/// The first wait of a session has a connection made.
+fn the_replies_of_who_begins_to_listen_are_lost() {
+    let (place, proxy, _far, near) = two();
+    for (count, text) in (1..).zip(["INFO", "TIME", "SUBSCRIBE"]) {
+        let far = place.by(&proxy.url()).open();
+        let guard = Lock::new(&near, KEY).lock().unwrap();
+        proxy.lose_replies(text, 1);
+        let lock = Lock::new(&far, KEY);
+        let waiter = task(move || lock.lock());
+        until("a reply is lost", || proxy.lost() == count);
+        std::thread::sleep(Duration::from_millis(50));
+        guard.release().unwrap();
+        let answer = waiter.answer();
+        assert!(answer.is_ok(), "{text}: {answer:?}");
+    }
+}
+
+/// Nobody has that guard, and its lease is long.
+fn an_acquire_that_gets_no_answer_is_withdrawn() {
+    let place = Place::new().lease(Duration::from_secs(60));
+    let proxy = Proxy::to(shared());
+    let hasty = place.by(&proxy.url()).busy_for(Duration::from_millis(300));
+    let (far, near) = (hasty.open(), place.open());
+    for _ in 0..3 {
+        let lost = proxy.lost();
+        proxy.lose_replies(KEY, 1000);
+        let answer = Lock::new(&far, KEY).lock();
+        assert!(
+            matches!(answer, Err(CoordError::Store { .. })),
+            "{answer:?}"
+        );
+        assert!(proxy.lost() > lost);
+        proxy.heal();
+        let healed = Instant::now();
+        let guard = Lock::new(&near, KEY).lock().unwrap();
+        assert!(
+            healed.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            healed.elapsed()
+        );
+        // The same with who waits: it doesn't stand in the line any more.
+        proxy.lose_replies(KEY, 1000);
+        let answer = Lock::new(&far, KEY).strict().lock();
+        assert!(
+            matches!(answer, Err(CoordError::Store { .. })),
+            "{answer:?}"
+        );
+        proxy.heal();
+        until("it has left", || near.list().unwrap()[0].waiters.is_empty());
+        guard.release().unwrap();
+    }
+}
+
+fn a_release_that_gets_no_answer_is_done_later() {
+    let place = Place::new().lease(Duration::from_secs(60));
+    let proxy = Proxy::to(shared());
+    let hasty = place.by(&proxy.url()).busy_for(Duration::from_millis(300));
+    let (far, near) = (hasty.open(), place.open());
+    for is_dropped in [false, true] {
+        let guard = Lock::new(&far, KEY).lock().unwrap();
+        proxy.refuse();
+        if is_dropped {
+            drop(guard);
+        } else {
+            let answer = guard.release();
+            assert!(
+                matches!(answer, Err(CoordError::Store { .. })),
+                "{answer:?}"
+            );
+        }
+        assert!(is_timed_out(&Lock::new(&near, KEY).try_lock()));
+        proxy.heal();
+        let healed = Instant::now();
+        Lock::new(&near, KEY).lock().unwrap().release().unwrap();
+        assert!(
+            healed.elapsed() < Duration::from_secs(4),
+            "{:?}",
+            healed.elapsed()
+        );
+    }
+}
+
+/// Threads and sessions among replies that get lost and connections that are cut: nobody is alone less than it thinks, and
+/// nobody loses what it holds.
+fn a_storm_of_losses() {
+    let place = Place::new();
+    let proxies = [0, 1].map(|_| Proxy::to(shared()));
+    let inside = Arc::new(AtomicUsize::new(0));
+    let end = Instant::now() + Duration::from_secs(4);
+    let threads: Vec<_> = (0..4)
+        .map(|thread| {
+            let store = place.by(&proxies[thread % 2].url()).open();
+            let inside = Arc::clone(&inside);
+            task(move || {
+                let mut tokens = Vec::new();
+                while Instant::now() < end {
+                    let lock = Lock::new(&store, KEY);
+                    let guard = match thread {
+                        0 => lock.strict().lock(),
+                        1 => lock.try_lock_for(Duration::from_millis(30)),
+                        _ => lock.lock(),
+                    };
+                    let guard = match guard {
+                        Ok(guard) => guard,
+                        Err(CoordError::TimedOut { .. }) => continue,
+                        Err(error) => panic!("{error:?}"),
+                    };
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0, "two are inside");
+                    tokens.push(guard.fencing_token());
+                    std::thread::yield_now();
+                    assert_eq!(inside.fetch_sub(1, Ordering::SeqCst), 1, "two are inside");
+                    assert!(guard.is_valid());
+                    guard.release().unwrap();
+                }
+                tokens
+            })
+        })
+        .collect();
+    while Instant::now() < end {
+        let proxy = &proxies[fastrand::usize(..2)];
+        match fastrand::u8(..8) {
+            0 => proxy.cut(),
+            _ => proxy.lose_replies("", 1),
+        }
+        std::thread::sleep(Duration::from_millis(fastrand::u64(1..30)));
+    }
+    proxies.iter().for_each(Proxy::heal);
+    let mut tokens: Vec<_> = threads.into_iter().flat_map(Task::answer).collect();
+    let count = tokens.len();
+    assert!(count > 50, "little was done: {count}");
+    tokens.sort();
+    tokens.dedup();
+    assert_eq!(tokens.len(), count, "a token was granted twice");
+    assert!(place.open().list().unwrap().is_empty());
+}
+
 fn a_message_wakes() {
     let place = Place::new();
     let (one, other) = (place.open(), place.open());
@@ -362,6 +509,99 @@ fn a_network_that_refuses() {
     proxy.heal();
     let guard = Lock::new(&far, KEY).lock().unwrap();
     assert!(is_timed_out(&Lock::new(&near, KEY).try_lock()));
+    guard.release().unwrap();
+}
+
+/// They are many, and together they don't wait much longer than one.
+fn guards_are_dropped_behind_a_partition() {
+    let (place, proxy, far, near) = two();
+    let guards: Vec<_> = (0..8)
+        .map(|key| Lock::new(&far, &format!("{key}")).lock().unwrap())
+        .collect();
+    proxy.refuse();
+    let began = Instant::now();
+    drop(guards);
+    assert!(
+        began.elapsed() < 3 * place.busy_for,
+        "{:?}",
+        began.elapsed()
+    );
+    proxy.heal();
+    until("they are given back", || near.list().unwrap().is_empty());
+}
+
+fn a_store_is_closed_behind_a_partition() {
+    let (place, proxy, far, near) = two();
+    let guards: Vec<_> = (0..8)
+        .map(|key| Lock::new(&far, &format!("{key}")).lock().unwrap())
+        .collect();
+    let lock = Lock::new(&far, "0");
+    let waiter = task(move || lock.lock().map(drop));
+    until_wait(&near, "0", 1);
+    proxy.stall();
+    let began = Instant::now();
+    assert!(far.close().is_err());
+    let answer = waiter.answer();
+    assert!(
+        matches!(answer, Err(CoordError::Closed { .. })),
+        "{answer:?}"
+    );
+    assert!(guards.iter().all(|guard| !guard.is_valid()));
+    drop((guards, far));
+    assert!(
+        began.elapsed() < 2 * place.busy_for,
+        "{:?}",
+        began.elapsed()
+    );
+    // Their leases end.
+    let lock = Lock::new(&near, "0");
+    lock.lock().unwrap().release().unwrap();
+}
+
+fn idle_connections_are_closed() {
+    let server = Server::options().config("timeout 1").start();
+    let place = Place::on(&server).lease(Duration::from_secs(60));
+    let (one, other) = (place.open(), place.open());
+    for _ in 0..2 {
+        let guard = Lock::new(&one, KEY).lock().unwrap();
+        std::thread::sleep(Duration::from_millis(2200));
+        assert!(is_timed_out(&Lock::new(&other, KEY).try_lock()));
+        assert!(guard.is_valid());
+        guard.release().unwrap();
+        assert!(Lock::new(&other, KEY).try_lock().is_ok());
+    }
+}
+
+fn no_more_connections() {
+    let server = Server::start();
+    let place = Place::on(&server).busy_for(Duration::from_millis(300));
+    let (one, other) = (place.open(), place.open());
+    let guard = Lock::new(&one, KEY).lock().unwrap();
+    let limit = server.info("clients", "connected_clients");
+    server.command(&["CONFIG", "SET", "maxclients", &limit]);
+    let full: Vec<_> = (0..2)
+        .map(|_| TcpStream::connect(server.address()))
+        .collect();
+    until("there are as many as may be", || {
+        server.try_command(&["PING"]).is_err()
+    });
+    let answer = place.try_open().map(drop);
+    assert!(
+        matches!(answer, Err(CoordError::Store { .. })),
+        "{answer:?}"
+    );
+    // It would have to be told when the lock is free.
+    let answer = Lock::new(&other, KEY).lock();
+    assert!(
+        matches!(answer, Err(CoordError::Store { .. })),
+        "{answer:?}"
+    );
+    assert!(guard.is_valid());
+    guard.release().unwrap();
+    let guard = Lock::new(&other, KEY).lock().unwrap();
+    drop(full);
+    until("there is room again", || place.try_open().is_ok());
+    assert!(is_timed_out(&Lock::new(&one, KEY).try_lock()));
     guard.release().unwrap();
 }
 
