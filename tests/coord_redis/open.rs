@@ -3,7 +3,7 @@
 use std::error::Error;
 use std::time::{Duration, Instant};
 
-use hapax::coord::{CoordError, Lock, Operation, RedisStore, Store};
+use hapax::coord::{CoordError, Lease, Lock, Operation, RedisStore, Store};
 
 use crate::place::Place;
 use crate::redis_server::{Proxy, Server, shared};
@@ -17,6 +17,9 @@ crate::trials! {
     a_user_who_may_do_enough,
     urls_that_are_none,
     namespaces_that_are_none,
+    odd_options,
+    several_addresses,
+    the_third_version_of_the_protocol,
     a_server_that_is_not_there,
     a_server_that_does_not_answer,
 }
@@ -231,6 +234,100 @@ fn namespaces_that_are_none() {
         );
         assert!(error.to_string().contains("namespace"), "{error}");
     }
+}
+
+/// They are taken as they are, or refused, and nothing panics.
+fn odd_options() {
+    let times = [
+        Duration::ZERO,
+        Duration::from_nanos(1),
+        Duration::from_secs(1 << 40),
+        Duration::MAX,
+    ];
+    let place = Place::new();
+    for time in times {
+        let options = [
+            place.options().session_lease(time),
+            place.options().request_timeout(time),
+            place.options().busy_for(time),
+        ];
+        for options in options {
+            if let Ok(store) = options.open(&place.url) {
+                if let Ok(guard) = Lock::new(&store, "k").try_lock() {
+                    let _ = (guard.is_valid(), guard.remaining());
+                    let _ = store.list();
+                    let _ = guard.release();
+                }
+            }
+        }
+        let store = place.open();
+        for lease in [Lease::Fixed(time), Lease::Renewed(time)] {
+            let key = format!("{lease:?}");
+            if let Ok(guard) = Lock::new(&store, &key).lease(lease).try_lock() {
+                let is_long = time > Duration::from_secs(1);
+                assert_eq!(guard.is_valid(), is_long, "{lease:?}");
+                assert_eq!(
+                    guard.remaining().unwrap() > Duration::from_secs(1),
+                    is_long,
+                    "{lease:?}"
+                );
+                let _ = guard.extend(time);
+                assert_eq!(guard.release().is_ok(), is_long, "{lease:?}");
+            }
+        }
+        let _ = Lock::new(&store, "k").try_lock_for(time).map(drop);
+        let server = Server::start();
+        let store = place.options().grace(time).open(&server.url()).unwrap();
+        let is_long = time > Duration::from_secs(1);
+        assert_eq!(
+            Lock::new(&store, "k")
+                .try_lock_for(Duration::from_millis(5))
+                .is_err(),
+            is_long,
+            "{time:?}"
+        );
+    }
+    // All that was left there is still understood.
+    place.open().list().unwrap();
+}
+
+/// Any of them that is there will do.
+fn several_addresses() {
+    let (gone, server) = (Server::start(), Server::start());
+    gone.kill();
+    let port = server.port();
+    for hosts in [
+        format!("127.0.0.1:{},127.0.0.1:{port}", gone.port()),
+        format!("127.0.0.1:{port},127.0.0.1:{}", gone.port()),
+        format!("no.such.host.invalid:{port},localhost:{port}"),
+    ] {
+        let place = Place::at(&format!("redis://{hosts}"));
+        Lock::new(&place.open(), "k")
+            .lock()
+            .unwrap()
+            .release()
+            .unwrap();
+    }
+}
+
+fn the_third_version_of_the_protocol() {
+    let place = Place::new();
+    let place = place.by(&format!("{}/?protocol=resp3", place.url));
+    let (one, other) = (place.open(), place.open());
+    let guard = Lock::new(&one, "k").lock().unwrap();
+    guard.extend(Duration::from_secs(5)).unwrap();
+    let lock = Lock::new(&other, "k");
+    let waiter = crate::task(move || lock.lock());
+    crate::place::until_wait(&one, "k", 1);
+    let released = Instant::now();
+    guard.release().unwrap();
+    let guard = waiter.answer().unwrap();
+    assert!(
+        released.elapsed() < Duration::from_millis(700),
+        "nobody was told"
+    );
+    one.force_unlock("k", guard.fencing_token()).unwrap();
+    assert!(guard.lost().wait_for(Duration::from_secs(5)).unwrap());
 }
 
 fn a_server_that_is_not_there() {

@@ -10,18 +10,18 @@
 //! - all go on to the end, so nobody has slept through its turn;
 //! - nothing is left behind.
 //!
-//! In a rough storm the server forgets its scripts and cuts connections as well. In others it is killed and started again, or
-//! forgets everything.
+//! In a rough storm the server forgets its scripts and cuts connections as well. In others it is killed and started again,
+//! forgets everything, or a replica takes its place that may lack the last writes.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use hapax::coord::{CoordError, Lock, Store};
+use hapax::coord::{CoordError, Lock, Semaphore, Store};
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::agent::Agent;
 use crate::place::Place;
-use crate::redis_server::Server;
+use crate::redis_server::{Proxy, Server};
 
 crate::trials! {
     a_storm,
@@ -29,10 +29,13 @@ crate::trials! {
     a_rough_storm,
     a_storm_of_restarts,
     a_storm_of_flushes,
+    a_storm_of_fail_overs,
+    a_storm_of_permits,
 }
 
 const PROCESSES: usize = 6;
 const KEYS: u64 = 3;
+const PERMITS: u32 = 2;
 const LEASE: Duration = Duration::from_millis(600);
 
 /// What one process of a storm does, until it is killed or has no more input.
@@ -43,7 +46,23 @@ pub(crate) fn run(place: &str, kind: &str) {
     let end = now() + seconds() * 1_000_000_000;
     while now() < end {
         let key = random.u64(..KEYS);
-        let lock = Lock::new(&store, &format!("key {key}"));
+        let name = format!("key {key}");
+        if kind == "permits" {
+            let semaphore = Semaphore::new(&store, &name, PERMITS);
+            let permit = match random.u8(..8) {
+                0 => semaphore.try_acquire_for(Duration::from_micros(random.u64(..2000))),
+                1 => semaphore.try_acquire(),
+                _ => semaphore.acquire(),
+            };
+            if let Some(permit) = taken(permit) {
+                let place = key * u64::from(PERMITS) + u64::from(permit.slot());
+                let say = |what: &str| say(what, place, permit.fencing_token(), permit.is_valid());
+                let gave = hold(&mut random, say);
+                give_back(permit.release(), kind, gave);
+            }
+            continue;
+        }
+        let lock = Lock::new(&store, &name);
         let lock = match kind {
             "strict" => lock.strict(),
             _ => lock,
@@ -54,34 +73,50 @@ pub(crate) fn run(place: &str, kind: &str) {
             1 => lock.try_lock(),
             _ => lock.lock(),
         };
-        let guard = match guard {
-            Ok(guard) => guard,
-            Err(CoordError::TimedOut { .. }) => continue,
-            Err(error) => {
-                println!("failed {error}");
-                continue;
-            }
-        };
-        let token = guard.fencing_token();
-        let got = now();
-        println!("got {key} {token} {got} {}", guard.is_valid());
-        if random.u8(..4) == 0 {
-            std::thread::sleep(Duration::from_micros(random.u64(..1500)));
-        }
-        let gave = now();
-        println!("gave {key} {token} {gave} {}", guard.is_valid());
-        match guard.release() {
-            Ok(()) => {}
-            Err(CoordError::Lost { .. }) if may_lose(kind, gave) => {}
-            Err(error) => println!("failed {error}"),
+        if let Some(guard) = taken(guard) {
+            let say = |what: &str| say(what, key, guard.fencing_token(), guard.is_valid());
+            let gave = hold(&mut random, say);
+            give_back(guard.release(), kind, gave);
         }
     }
     println!("done");
 }
 
+fn taken<G>(answer: Result<G, CoordError>) -> Option<G> {
+    match answer {
+        Ok(guard) => return Some(guard),
+        Err(CoordError::TimedOut { .. }) => {}
+        Err(error) => println!("failed {error}"),
+    }
+    None
+}
+
+/// Answers when.
+fn say(what: &str, place: u64, token: u64, is_valid: bool) -> u64 {
+    let now = now();
+    println!("{what} {place} {token} {now} {is_valid}");
+    now
+}
+
+fn hold(random: &mut fastrand::Rng, say: impl Fn(&str) -> u64) -> u64 {
+    say("got");
+    if random.u8(..4) == 0 {
+        std::thread::sleep(Duration::from_micros(random.u64(..1500)));
+    }
+    say("gave")
+}
+
+fn give_back(answer: Result<(), CoordError>, kind: &str, gave: u64) {
+    match answer {
+        Ok(()) => {}
+        Err(CoordError::Lost { .. }) if may_lose(kind, gave) => {}
+        Err(error) => println!("failed {error}"),
+    }
+}
+
 /// Whether it is no failure that something is lost which was valid at that time.
 fn may_lose(kind: &str, then: u64) -> bool {
-    kind == "flushes" || now() - then > LEASE.as_nanos() as u64 / 2
+    matches!(kind, "flushes" | "fail-overs") || now() - then > LEASE.as_nanos() as u64 / 2
 }
 
 fn now() -> u64 {
@@ -131,9 +166,24 @@ fn a_storm_of_flushes() {
     storm("flushes");
 }
 
+fn a_storm_of_fail_overs() {
+    storm("fail-overs");
+}
+
+/// Each permit is looked at by itself.
+fn a_storm_of_permits() {
+    storm("permits");
+}
+
 fn storm(kind: &str) {
-    let server = Server::options().kept().start();
-    let place = Place::on(&server)
+    let mut server = Server::options().kept().start();
+    let mut replica = (kind == "fail-overs").then(|| Server::replica_of(&server));
+    let proxy = Proxy::to(&server);
+    let url = match replica {
+        Some(_) => proxy.url(),
+        None => server.url(),
+    };
+    let place = Place::at(&url)
         .lease(LEASE)
         .with_grace()
         .busy_for(Duration::from_secs(10));
@@ -151,6 +201,14 @@ fn storm(kind: &str) {
             ("rough", _) => drop(server.command(&["CLIENT", "KILL", "TYPE", "pubsub"])),
             ("restarts", 0) => server.restart(),
             ("flushes", 0) => drop(server.command(&["FLUSHALL"])),
+            ("fail-overs", 0) => {
+                server.kill();
+                let promoted = replica.take().unwrap();
+                promoted.promote();
+                proxy.redirect(&promoted);
+                server = promoted;
+                replica = Some(Server::replica_of(&server));
+            }
             _ => {}
         }
         let victim = random.usize(..PROCESSES);
@@ -212,7 +270,7 @@ fn check(spans: Vec<(u64, Span)>) {
     for (key, span) in spans {
         by_key.entry(key).or_default().push(span);
     }
-    assert_eq!(by_key.len() as u64, KEYS);
+    assert!(by_key.len() as u64 >= KEYS);
     for spans in by_key.values_mut() {
         spans.sort_by_key(|span| span.from);
         assert!(spans.len() > 20, "little was done: {}", spans.len());

@@ -98,6 +98,9 @@ pub struct RedisOptions {
     command: Option<String>,
 }
 
+/// Nobody lives to see more, and moments have an end.
+const LONGEST: Duration = Duration::from_secs(1 << 30);
+
 impl RedisStore {
     /// Opens the store at that address, with the namespace `hapax`:
     ///
@@ -244,7 +247,7 @@ impl RedisOptions {
     /// ```
     #[must_use]
     pub fn request_timeout(mut self, time: Duration) -> Self {
-        self.request_timeout = time;
+        self.request_timeout = time.min(LONGEST);
         self
     }
 
@@ -256,8 +259,7 @@ impl RedisOptions {
     /// See [`request_timeout`](Self::request_timeout).
     #[must_use]
     pub fn busy_for(mut self, time: Duration) -> Self {
-        // Nobody lives to see more, and moments have an end.
-        self.busy_for = time.min(Duration::from_secs(1 << 30));
+        self.busy_for = time.min(LONGEST);
         self
     }
 
