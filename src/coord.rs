@@ -2,7 +2,7 @@
 //!
 //! | DiskCache | here |
 //! |---|---|
-//! | `Cache(directory)`, for the recipes | [`SqliteStore`], a file for locks alone |
+//! | `Cache(directory)`, for the recipes | [`SqliteStore`], a file for locks alone; [`RedisStore`], a server for many machines |
 //! | `Lock(cache, key, expire, tag)` | [`Lock`], [`Lock::lease`], [`Lock::tag`] |
 //! | `RLock(cache, key)` | [`RLock`] |
 //! | `BoundedSemaphore(cache, key, value)` | [`Semaphore`] |
@@ -21,9 +21,10 @@
 //!
 //! # What a lock is worth
 //!
-//! When the process that holds it ends, even by `kill -9`, the next one in the line gets it at once. Waiters sleep, and are
+//! When the process that holds it ends, even by `kill -9`, the next one in the line gets it at once; from a Redis server,
+//! which doesn't see that, when the lease ends. Waiters sleep, and are
 //! served in the order in which they came, except that others may pass one for its first millisecond at the
-//! head. A guard belongs to whoever has it, and can't give back what a successor holds.
+//! head (five on a Redis server). A guard belongs to whoever has it, and can't give back what a successor holds.
 //!
 //! A [`Lease`] says how long a grant lasts otherwise: as long as the process by default, and for a time if a process
 //! that is stopped shall lose it. A guard always knows whether it [is valid](LockGuard::is_valid), by a clock that goes on
@@ -40,7 +41,8 @@
 //! # Blocking, and what runs inside
 //!
 //! `lock` and `acquire` block the thread. All other calls, and the drop of a guard, take a short transaction or two: some 20 µs
-//! each on a SQLite file, and each waits for others no longer than [its limit]; threads of a process take turns. No code of the caller runs inside. A guard that is
+//! each on a SQLite file, and each waits for others no longer than [its limit]; threads of a process take turns. On a Redis
+//! server it is a request, which is tried again for [as long as it may]. No code of the caller runs inside. A guard that is
 //! dropped while the store is busy, or full, is given back later by a thread of the store; [`release`](LockGuard::release) says
 //! what happened. A process has one such thread for each store that it holds something in.
 //!
@@ -56,6 +58,14 @@
 #![cfg_attr(
     feature = "coord-sqlite",
     doc = "\n[its limit]: SqliteOptions::busy_for"
+)]
+#![cfg_attr(
+    feature = "coord-redis",
+    doc = "\n[as long as it may]: RedisOptions::busy_for"
+)]
+#![cfg_attr(
+    not(feature = "coord-redis"),
+    doc = "\n[as long as it may]: https://docs.rs/hapax/latest/hapax/coord/struct.RedisOptions.html\n[`RedisStore`]: https://docs.rs/hapax/latest/hapax/coord/struct.RedisStore.html"
 )]
 #![cfg_attr(
     not(feature = "coord-sqlite"),

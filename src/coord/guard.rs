@@ -132,8 +132,8 @@ macro_rules! forward {
                 self.0.check(crate::coord::Operation::Check)
             }
 
-            /// For how long yet if it isn't renewed or extended. None if its lease is that of the session, and wasn't extended; zero if it is
-            /// lost.
+            /// For how long yet if it isn't renewed or extended; zero if it is lost. None if its lease is that of the session, wasn't
+            /// extended, and the store sees when the session ends, as all do but a Redis server.
             ///
             /// # Examples
             ///

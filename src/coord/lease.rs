@@ -23,6 +23,9 @@ use std::time::Duration;
 pub enum Lease {
     /// As long as the process that holds it, and no clock is asked. When the process ends, however it ends, the next one
     /// in the queue gets it at once. What is stopped holds it until it is continued.
+    ///
+    /// A Redis server doesn't see processes end or stop: there it is a lease that renews itself, for
+    /// thirty seconds if the store wasn't opened with another time, until its holder [extends](super::LockGuard::extend) it.
     #[default]
     Session,
     /// For that long after the last renewal; it renews itself each third of that. A process that is stopped for longer

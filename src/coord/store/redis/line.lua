@@ -12,8 +12,8 @@
 -- Times are microseconds of the server's clock, which is read once. Numbers stay below 2^53. Where one is made part of a text
 -- that is said with a format, since Lua would round it.
 
--- For how long the first waiter lets others pass.
-local PATIENCE = 1000
+-- For how long the first waiter lets others pass: some round trips.
+local PATIENCE = 5000
 -- For how long a waiter keeps what it was granted until it has looked: then the next one gets it.
 local CLAIM = 2000000
 -- Who waits looks every second. After so long without that it is passed, and keeps its place;
@@ -42,6 +42,8 @@ local longest = tonumber(stored[4] or 0)
 local holders = {}
 local has_changed = false
 local to_ring = {}
+-- What was found to be the first waiter, until the waiters change.
+local known_head = nil
 
 local known = tonumber(grace_if_other) or stored[2] and longest or tonumber(grace_if_empty)
 if stored[2] ~= server then
@@ -72,11 +74,17 @@ local function ring(waiter)
 end
 
 local function queue(waiter)
+    known_head = nil
     redis.call('ZADD', LINE, waiter.ticket, cmsgpack.pack(waiter))
 end
 
-local function change(waiter, packed)
+local function remove(packed)
+    known_head = nil
     redis.call('ZREM', LINE, packed)
+end
+
+local function change(waiter, packed)
+    remove(packed)
     queue(waiter)
 end
 
@@ -90,7 +98,7 @@ local function due(waiter)
 end
 
 -- The first waiter that is there, and how it lies there.
-local function head()
+local function find_head()
     local at = 0
     while true do
         local packed = redis.call('ZRANGE', LINE, at, at)[1]
@@ -108,6 +116,13 @@ local function head()
             return waiter, packed
         end
     end
+end
+
+local function head()
+    if not known_head then
+        known_head = { find_head() }
+    end
+    return unpack(known_head)
 end
 
 -- The slot that somebody would get beside those who hold it.
@@ -154,7 +169,7 @@ local function settle()
         if not slot then
             break
         end
-        redis.call('ZREM', LINE, packed)
+        remove(packed)
         grant(waiter, slot, now + CLAIM).is_claimed = false
         ring(waiter)
         waiter, packed = head()
@@ -251,7 +266,8 @@ local function standing(waiter)
         if now < first.due then
             look_at = math.min(look_at, first.due)
         end
-        if room_for(first.mode, first.permits) then
+        -- It takes what is free if nobody comes. If somebody has, others will, until it is due.
+        if number == first.free_after and room_for(first.mode, first.permits) then
             others_may_come = number
         end
     end
@@ -261,9 +277,7 @@ end
 
 -- What the key is in use as, if that isn't what is wanted.
 local function other_use(mode, permits)
-    head()
-    local packed = redis.call('ZRANGE', LINE, 0, 0)[1]
-    local user = holders[1] or packed and cmsgpack.unpack(packed)
+    local user = holders[1] or head()
     if user and ((user.mode == 'permit') ~= (mode == 'permit') or user.permits ~= permits) then
         return { 'other', user.mode, user.permits }
     end
@@ -314,6 +328,7 @@ end
 -- How somebody who waits stands, who is there, as this shows. If it was granted something it has taken it.
 function operations.look(number_of_ask, ticket, takes_what_is_free)
     redis.call('ZADD', SEEN, now, session)
+    known_head = nil
     local wanted = tonumber(number_of_ask)
     local waiter, packed = own_waiter(wanted, tonumber(ticket))
     if waiter and waiter.lapsed then
@@ -339,7 +354,7 @@ function operations.leave(number_of_ask, ticket)
     end
     local waiter, packed = own_waiter(tonumber(number_of_ask), tonumber(ticket))
     if waiter then
-        redis.call('ZREM', LINE, packed)
+        remove(packed)
         has_changed = true
         settle()
     end
@@ -364,8 +379,8 @@ function operations.release(token)
     local first, packed = head()
     if first and may_be_passed(first) then
         -- It is told once. After that it looks by itself when it is due.
-        if not first.was_told then
-            first.was_told = true
+        if not first.free_after then
+            first.free_after = number
             change(first, packed)
             ring(first)
         end
@@ -417,7 +432,7 @@ function operations.withdraw()
     end
     for _, packed in ipairs(redis.call('ZRANGE', LINE, 0, -1)) do
         if cmsgpack.unpack(packed).session == session then
-            redis.call('ZREM', LINE, packed)
+            remove(packed)
         end
     end
     has_changed = true
