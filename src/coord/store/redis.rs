@@ -435,7 +435,6 @@ impl RedisEngine {
             Settings {
                 request_timeout: options.request_timeout.max(Duration::from_millis(1)),
                 busy_for: options.busy_for,
-                grace_if_empty: options.grace.unwrap_or(options.session_lease),
                 allow_eviction: options.allow_eviction,
             },
         ));
@@ -497,7 +496,7 @@ impl RedisEngine {
                 let mut call = operation.script.prepare_invoke();
                 call.key(&names)
                     .arg(&server.run)
-                    .arg(micros(server.grace_if_empty))
+                    .arg(micros(self.session_lease))
                     .arg(grace.map_or(String::new(), |grace| grace.to_string()))
                     .arg(*until)
                     .arg(&session)
