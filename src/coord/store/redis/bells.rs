@@ -13,7 +13,7 @@ use redis::RedisResult;
 
 use super::super::{Bell, Sleeper};
 use super::address::says;
-use super::link::Link;
+use super::link::{Link, Remedy, remedy_of_connecting};
 use crate::coord::error::Fault;
 
 /// After how long without a word it is asked whether the other side is still there.
@@ -122,13 +122,15 @@ impl Bells {
 
     /// Listens until it is closed.
     fn run(&self) {
+        let end = Instant::now() + self.link.busy_for();
         loop {
-            let ended = self.listen_once();
+            let (remedy, ended) = self.listen_once();
             let mut state = self.state.lock();
             if state.is_closed {
                 return;
             }
-            if let Listening::Begins = state.listening {
+            let goes_on = !matches!(remedy, Remedy::None) && Instant::now() + PAUSE < end;
+            if matches!(state.listening, Listening::Begins) && !goes_on {
                 // Those who wait for that hear why.
                 state.listening = Listening::Failed(ended);
                 self.changed.notify_all();
@@ -139,15 +141,18 @@ impl Bells {
     }
 
     /// Listens over one connection. Answers why it has ended.
-    fn listen_once(&self) -> Fault {
-        let mut connection = match self.link.separate(SILENCE) {
+    fn listen_once(&self) -> (Remedy, Fault) {
+        let mut connection = match self.link.separate() {
             Ok(connection) => connection,
-            Err(fault) => return fault,
+            Err(trouble) => return trouble,
         };
-        let ended = self.listen_at(&mut connection);
-        ended.err().map_or(Fault::Closed, |error| {
-            says(format!("the subscription: {error}"))
-        })
+        match self.listen_at(&mut connection) {
+            Ok(()) => (Remedy::None, Fault::Closed),
+            Err(error) => {
+                let remedy = remedy_of_connecting(&error);
+                (remedy, says(format!("the subscription: {error}")))
+            }
+        }
     }
 
     fn listen_at(&self, connection: &mut redis::Connection) -> RedisResult<()> {

@@ -98,7 +98,7 @@ impl Error for ServerFault {
 }
 
 /// How it goes on after an error.
-enum Remedy {
+pub(super) enum Remedy {
     /// It would be the same again.
     None,
     /// It goes better in a moment, or elsewhere.
@@ -285,9 +285,14 @@ impl Link {
     }
 
     /// A connection for whoever needs one of its own.
-    pub(super) fn separate(&self, time: Duration) -> Result<Connection, Fault> {
-        let server = self.connect(time).map_err(|(_, fault)| fault)?;
+    pub(super) fn separate(&self) -> Result<Connection, (Remedy, Fault)> {
+        let server = self.connect(self.settings.request_timeout)?;
         Ok(server.connection)
+    }
+
+    /// For how long something is tried.
+    pub(super) fn busy_for(&self) -> Duration {
+        self.settings.busy_for
     }
 
     /// Connects to the server, as far as its address is known.
@@ -433,7 +438,7 @@ fn ask_sentinel(
     Ok(elsewhere(&watched.server, &host, port))
 }
 
-fn remedy_of_connecting(error: &RedisError) -> Remedy {
+pub(super) fn remedy_of_connecting(error: &RedisError) -> Remedy {
     match error.kind() {
         ErrorKind::Io
         | ErrorKind::Parse
