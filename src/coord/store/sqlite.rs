@@ -13,6 +13,7 @@ mod database;
 mod fork;
 mod presence;
 mod rows;
+mod values;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -33,8 +34,8 @@ use self::rows::{Loaded, SqliteMoment};
 use super::line::{Line, Moment, may_be_passed};
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Holder, Listing, Otherwise, Place, Sleeper, Standing, Store, Want,
-    Watch,
+    Ask, Bell, Engine, Entered, Holder, Listing, Mean, OfAverage, Otherwise, Place, Rate, Sleeper,
+    Standing, Store, Turn, Want, Watch,
 };
 use crate::coord::CoordError;
 use crate::coord::error::{Fault, Operation};
@@ -270,6 +271,8 @@ struct SqliteEngine {
     observed: Mutex<HashMap<u64, Observed>>,
     /// The waiter that was told last that it may look.
     last_told: Mutex<u64>,
+    /// The value that was looked at last whether it is over.
+    last_swept: Mutex<Option<String>>,
 }
 
 /// What this session has seen of a lease by another clock.
@@ -317,6 +320,7 @@ impl SqliteEngine {
             presence: Mutex::new(Seen::NotYet),
             observed: Mutex::default(),
             last_told: Mutex::default(),
+            last_swept: Mutex::default(),
         })
     }
 
@@ -823,6 +827,28 @@ impl Engine for SqliteEngine {
     fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault> {
         let presence = self.presence()?;
         Ok(presence.sleep(sleepers, until.since(clock::now())))
+    }
+
+    fn average(&self, key: &Arc<str>, step: OfAverage<'_>) -> Result<Option<Mean>, Fault> {
+        self.average_value(key, step)
+    }
+
+    fn take_turn(
+        &self,
+        key: &Arc<str>,
+        rate: Rate,
+        longest: Duration,
+        tag: Option<&str>,
+    ) -> Result<Turn, Fault> {
+        self.take_turn_of_value(key, rate, longest, tag)
+    }
+
+    fn put_back_turn(&self, key: &Arc<str>, rate: Rate, number: i64) -> Result<(), Fault> {
+        self.write(|connection| values::put_back(connection, key, rate, number))
+    }
+
+    fn evict(&self, tag: &str) -> Result<usize, Fault> {
+        self.evict_all(tag)
     }
 }
 
