@@ -99,6 +99,9 @@ pub struct RedisOptions {
     command: Option<String>,
 }
 
+/// Nobody lives to see more, and moments have an end.
+const LONGEST: Duration = Duration::from_secs(1 << 30);
+
 impl RedisStore {
     /// Opens the store at that address, with the namespace `hapax`:
     ///
@@ -245,7 +248,7 @@ impl RedisOptions {
     /// ```
     #[must_use]
     pub fn request_timeout(mut self, time: Duration) -> Self {
-        self.request_timeout = time;
+        self.request_timeout = time.min(LONGEST);
         self
     }
 
@@ -257,8 +260,7 @@ impl RedisOptions {
     /// See [`request_timeout`](Self::request_timeout).
     #[must_use]
     pub fn busy_for(mut self, time: Duration) -> Self {
-        // Nobody lives to see more, and moments have an end.
-        self.busy_for = time.min(Duration::from_secs(1 << 30));
+        self.busy_for = time.min(LONGEST);
         self
     }
 
@@ -437,7 +439,6 @@ impl RedisEngine {
             Settings {
                 request_timeout: options.request_timeout.max(Duration::from_millis(1)),
                 busy_for: options.busy_for,
-                grace_if_empty: options.grace.unwrap_or(options.session_lease),
                 allow_eviction: options.allow_eviction,
             },
         ));
@@ -499,7 +500,7 @@ impl RedisEngine {
                 let mut call = operation.script.prepare_invoke();
                 call.key(&names)
                     .arg(&server.run)
-                    .arg(micros(server.grace_if_empty))
+                    .arg(micros(self.session_lease))
                     .arg(grace.map_or(String::new(), |grace| grace.to_string()))
                     .arg(*until)
                     .arg(&session)

@@ -170,6 +170,9 @@ impl Credentials {
 
     #[cfg(feature = "coord-redis-tls")]
     fn certify(&self, info: ConnectionInfo) -> Result<ConnectionInfo, Fault> {
+        if matches!(info.addr(), ConnectionAddr::TcpTls { .. }) {
+            provide_cryptography();
+        }
         match (&self.certificates, info.addr()) {
             (Some(certificates), ConnectionAddr::TcpTls { .. }) => {
                 let client = redis::Client::build_with_tls(info, certificates.clone());
@@ -218,6 +221,17 @@ pub(super) fn elsewhere(info: &ConnectionInfo, host: &str, port: u16) -> Connect
         _ => ConnectionAddr::Tcp(host(""), port),
     };
     info.clone().set_addr(addr)
+}
+
+/// Sees to it that rustls has something to compute with, unless the program has chosen that. rustls panics without it, also if
+/// several could be chosen, which other crates may bring about.
+#[cfg(feature = "coord-redis-tls")]
+fn provide_cryptography() {
+    use rustls::crypto::{CryptoProvider, ring};
+    if CryptoProvider::get_default().is_none() {
+        // Somebody else has just done it, if that fails.
+        let _ = ring::default_provider().install_default();
+    }
 }
 
 pub(super) fn says(text: String) -> Fault {

@@ -25,7 +25,7 @@ local GONE = 60000000
 local TAG, LEASE = 1, 4
 
 local META, HELD, LINE, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local server, grace_if_empty, grace_if_other, counts_until, session, operation, key = unpack(ARGV, 1, 7)
+local server, lease_of_sessions, grace_if_other, counts_until, session, operation, key = unpack(ARGV, 1, 7)
 local arguments = { unpack(ARGV, 8) }
 
 local clock = redis.call('TIME')
@@ -45,8 +45,27 @@ local to_ring = {}
 -- What was found to be the first waiter, until the waiters change.
 local known_head = nil
 
-local known = tonumber(grace_if_other) or stored[2] and longest or tonumber(grace_if_empty)
-if stored[2] ~= server then
+-- How long others may still hold what this server has no record of. One that has run for longer than that, was never
+-- emptied, and was never a replica has forgotten nothing.
+local function lease_if_empty()
+    local info = redis.call('INFO', 'server', 'replication', 'commandstats')
+    local was_replica = tonumber(string.match(info, 'second_repl_offset:(%-?%d+)') or 0) >= 0
+    local tells_commands = string.find(info, 'cmdstat_', 1, true)
+    local was_emptied = string.find(info, 'cmdstat_flush', 1, true) or string.find(info, 'cmdstat_swapdb', 1, true)
+    if was_replica or was_emptied or not tells_commands then
+        return tonumber(lease_of_sessions)
+    end
+    local uptime = tonumber(string.match(info, 'uptime_in_seconds:(%d+)') or 0)
+    return math.max(tonumber(lease_of_sessions) - math.max(uptime - 1, 0) * 1000000, 0)
+end
+
+local is_other = stored[2] ~= server
+if is_other and not stored[2] then
+    longest = lease_if_empty()
+    redis.call('HSET', META, 'longest', longest)
+end
+local known = tonumber(grace_if_other) or longest
+if is_other then
     -- What was granted before may be lost, and its holders don't know yet.
     grace = now + known
     redis.call('HSET', META, 'server', server, 'grace', grace)

@@ -40,8 +40,6 @@ pub(super) struct Settings {
     pub(super) request_timeout: Duration,
     /// For how long a request is tried again.
     pub(super) busy_for: Duration,
-    /// How long nothing is granted after the server has begun anew, if it has no record of leases.
-    pub(super) grace_if_empty: Duration,
     pub(super) allow_eviction: bool,
 }
 
@@ -50,8 +48,6 @@ pub(super) struct Server {
     pub(super) connection: Connection,
     /// A name that it has until it is started again.
     pub(super) run: String,
-    /// For how long it must be supposed that others hold what it has no record of, as of when it was connected to.
-    pub(super) grace_if_empty: Duration,
     /// Its clock, in microseconds, not later than it was at that moment here.
     clock: (u64, Instant),
     address: String,
@@ -344,7 +340,7 @@ impl Link {
             redis::cmd("TIME").query(&mut connection).map_err(trouble)?;
         let clock = (seconds * 1_000_000 + microseconds, Instant::now());
         let info: redis::InfoDict = redis::cmd("INFO")
-            .arg(&["server", "memory", "replication", "commandstats"])
+            .arg(&["server", "memory", "replication"])
             .query(&mut connection)
             .map_err(trouble)?;
         let said = |remedy, text: &str| (remedy, says(format!("Redis at {address} {text}")));
@@ -386,29 +382,9 @@ impl Link {
         Ok(Server {
             connection,
             run,
-            grace_if_empty: self.grace_if_empty(&info),
             clock,
             address,
         })
-    }
-
-    /// How long others may still hold what a server without records has forgotten. One that has run for longer than that,
-    /// was never emptied, and was never a replica has forgotten nothing.
-    fn grace_if_empty(&self, info: &redis::InfoDict) -> Duration {
-        let grace = self.settings.grace_if_empty;
-        let was_emptied = ["cmdstat_flushall", "cmdstat_flushdb", "cmdstat_swapdb"]
-            .iter()
-            .any(|command| info.contains_key(command));
-        let tells_commands =
-            info.contains_key(&"cmdstat_info") || info.contains_key(&"cmdstat_time");
-        let was_replica = info
-            .get::<i64>("second_repl_offset")
-            .is_some_and(|offset| offset >= 0);
-        if was_emptied || was_replica || !tells_commands {
-            return grace;
-        }
-        let uptime = info.get::<u64>("uptime_in_seconds").unwrap_or(0);
-        grace.saturating_sub(Duration::from_secs(uptime.saturating_sub(1)))
     }
 
     /// Closes what isn't in use.

@@ -1,0 +1,296 @@
+//! Many processes, few keys, and one of them killed every now and then.
+//!
+//! It lasts five seconds, or as many as `HAPAX_STORM_SECONDS` says. Each process says when it has got a lock and when it is
+//! about to give it back, by the machine's clock, and the test looks at all of it together:
+//!
+//! - no two hold a key at the same time, as long as they have reason to believe that they do: who was killed has held it
+//!   until right before that;
+//! - tokens grow in the order in which a key was held, and none is granted twice;
+//! - a resource that refuses old tokens has refused none that was valid;
+//! - all go on to the end, so nobody has slept through its turn;
+//! - nothing is left behind.
+//!
+//! In a rough storm the server forgets its scripts and cuts connections as well. In others it is killed and started again,
+//! forgets everything, or a replica takes its place that may lack the last writes.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::{Duration, Instant};
+
+use hapax::coord::{CoordError, Lock, Semaphore, Store};
+use rustix::time::{ClockId, clock_gettime};
+
+use crate::agent::Agent;
+use crate::place::Place;
+use crate::redis_server::{Proxy, Server};
+
+crate::trials! {
+    a_storm,
+    a_strict_storm,
+    a_rough_storm,
+    a_storm_of_restarts,
+    a_storm_of_flushes,
+    a_storm_of_fail_overs,
+    a_storm_of_permits,
+}
+
+const PROCESSES: usize = 6;
+const KEYS: u64 = 3;
+const PERMITS: u32 = 2;
+const LEASE: Duration = Duration::from_millis(600);
+
+/// What one process of a storm does, until it is killed or has no more input.
+pub(crate) fn run(place: &str, kind: &str) {
+    let store = Place::from_text(place).open();
+    println!("open");
+    let mut random = fastrand::Rng::with_seed(std::process::id().into());
+    let end = now() + seconds() * 1_000_000_000;
+    while now() < end {
+        let key = random.u64(..KEYS);
+        let name = format!("key {key}");
+        if kind == "permits" {
+            let semaphore = Semaphore::new(&store, &name, PERMITS);
+            let permit = match random.u8(..8) {
+                0 => semaphore.try_acquire_for(Duration::from_micros(random.u64(..2000))),
+                1 => semaphore.try_acquire(),
+                _ => semaphore.acquire(),
+            };
+            if let Some(permit) = taken(permit) {
+                let place = key * u64::from(PERMITS) + u64::from(permit.slot());
+                let say = |what: &str| say(what, place, permit.fencing_token(), permit.is_valid());
+                let gave = hold(&mut random, say);
+                give_back(permit.release(), kind, gave);
+            }
+            continue;
+        }
+        let lock = Lock::new(&store, &name);
+        let lock = match kind {
+            "strict" => lock.strict(),
+            _ => lock,
+        };
+        let guard = match random.u8(..8) {
+            // Some give up.
+            0 => lock.try_lock_for(Duration::from_micros(random.u64(..2000))),
+            1 => lock.try_lock(),
+            _ => lock.lock(),
+        };
+        if let Some(guard) = taken(guard) {
+            let say = |what: &str| say(what, key, guard.fencing_token(), guard.is_valid());
+            let gave = hold(&mut random, say);
+            give_back(guard.release(), kind, gave);
+        }
+    }
+    println!("done");
+}
+
+fn taken<G>(answer: Result<G, CoordError>) -> Option<G> {
+    match answer {
+        Ok(guard) => return Some(guard),
+        Err(CoordError::TimedOut { .. }) => {}
+        Err(error) => println!("failed {error}"),
+    }
+    None
+}
+
+/// Answers when.
+fn say(what: &str, place: u64, token: u64, is_valid: bool) -> u64 {
+    let now = now();
+    println!("{what} {place} {token} {now} {is_valid}");
+    now
+}
+
+fn hold(random: &mut fastrand::Rng, say: impl Fn(&str) -> u64) -> u64 {
+    say("got");
+    if random.u8(..4) == 0 {
+        std::thread::sleep(Duration::from_micros(random.u64(..1500)));
+    }
+    say("gave")
+}
+
+fn give_back(answer: Result<(), CoordError>, kind: &str, gave: u64) {
+    match answer {
+        Ok(()) => {}
+        Err(CoordError::Lost { .. }) if may_lose(kind, gave) => {}
+        Err(error) => println!("failed {error}"),
+    }
+}
+
+/// Whether it is no failure that something is lost which was valid at that time.
+fn may_lose(kind: &str, then: u64) -> bool {
+    matches!(kind, "flushes" | "fail-overs") || now() - then > LEASE.as_nanos() as u64 / 2
+}
+
+fn now() -> u64 {
+    let now = clock_gettime(ClockId::Monotonic);
+    (now.tv_sec * 1_000_000_000 + now.tv_nsec).cast_unsigned()
+}
+
+fn seconds() -> u64 {
+    let seconds = std::env::var("HAPAX_STORM_SECONDS").ok();
+    seconds.map_or(5, |seconds| {
+        seconds.parse().expect("HAPAX_STORM_SECONDS is a number")
+    })
+}
+
+/// That a key was held, from and until.
+#[derive(Debug)]
+struct Span {
+    from: u64,
+    until: u64,
+    token: u64,
+}
+
+/// What was seen of a storm.
+#[derive(Default)]
+struct Record {
+    spans: Vec<(u64, Span)>,
+    failures: Vec<String>,
+}
+
+fn a_storm() {
+    storm("barging");
+}
+
+fn a_strict_storm() {
+    storm("strict");
+}
+
+fn a_rough_storm() {
+    storm("rough");
+}
+
+fn a_storm_of_restarts() {
+    storm("restarts");
+}
+
+fn a_storm_of_flushes() {
+    storm("flushes");
+}
+
+fn a_storm_of_fail_overs() {
+    storm("fail-overs");
+}
+
+/// Each permit is looked at by itself.
+fn a_storm_of_permits() {
+    storm("permits");
+}
+
+fn storm(kind: &str) {
+    let mut server = Server::options().kept().start();
+    let mut replica = (kind == "fail-overs").then(|| Server::replica_of(&server));
+    let proxy = Proxy::to(&server);
+    let url = match replica {
+        Some(_) => proxy.url(),
+        None => server.url(),
+    };
+    let place = Place::at(&url)
+        .lease(LEASE)
+        .with_grace()
+        .busy_for(Duration::from_secs(10));
+    let seed = fastrand::u64(..);
+    println!("seed {seed}");
+    let mut random = fastrand::Rng::with_seed(seed);
+    let mut agents: Vec<_> = (0..PROCESSES).map(|_| start(&place, kind)).collect();
+    let mut record = Record::default();
+    let end = Instant::now() + Duration::from_secs(seconds());
+    while Instant::now() < end {
+        std::thread::sleep(Duration::from_millis(random.u64(50..500)));
+        match (kind, random.u8(..3)) {
+            ("rough", 0) => drop(server.command(&["SCRIPT", "FLUSH"])),
+            ("rough", 1) => drop(server.command(&["CLIENT", "KILL", "TYPE", "normal"])),
+            ("rough", _) => drop(server.command(&["CLIENT", "KILL", "TYPE", "pubsub"])),
+            ("restarts", 0) => server.restart(),
+            ("flushes", 0) => drop(server.command(&["FLUSHALL"])),
+            ("fail-overs", 0) => {
+                server.kill();
+                let promoted = replica.take().unwrap();
+                promoted.promote();
+                proxy.redirect(&promoted);
+                server = promoted;
+                replica = Some(Server::replica_of(&server));
+            }
+            _ => {}
+        }
+        let victim = random.usize(..PROCESSES);
+        let killed = now();
+        agents[victim].kill();
+        record.read(&mut agents[victim], killed);
+        agents[victim] = start(&place, kind);
+    }
+    for agent in &mut agents {
+        assert!(record.read(agent, u64::MAX), "one has hung");
+        agent.child.wait().unwrap();
+    }
+    assert!(record.failures.is_empty(), "{:#?}", record.failures);
+    check(record.spans);
+    nothing_is_left(&server, &place);
+}
+
+fn start(place: &Place, kind: &str) -> Agent {
+    let mut command = std::process::Command::new(std::env::current_exe().unwrap());
+    command.arg("storm").arg(kind);
+    Agent::by(command, place)
+}
+
+impl Record {
+    /// Reads what a process has said until its end. True if it has come to that by itself.
+    fn read(&mut self, agent: &mut Agent, killed: u64) -> bool {
+        let mut open = None;
+        while let Some(line) = agent.next() {
+            let words: Vec<_> = line.split(' ').collect();
+            let number = |at: usize| words.get(at).and_then(|word: &&str| word.parse().ok());
+            let is_valid = words.get(4) == Some(&"true");
+            match (words[0], number(1), number(2), number(3)) {
+                ("got", Some(key), Some(token), Some(from)) if is_valid => {
+                    open = Some((key, token, from));
+                }
+                ("gave", Some(key), Some(token), Some(until)) => {
+                    // Who was slow has lost it meanwhile, and knows it.
+                    let from = open.take().map_or(until, |(_, _, from)| from);
+                    let until = if is_valid { until } else { from };
+                    self.spans.push((key, Span { from, until, token }));
+                }
+                ("failed", ..) => self.failures.push(line),
+                ("done", ..) => return true,
+                _ => {}
+            }
+        }
+        if let Some((key, token, from)) = open {
+            let until = killed.max(from);
+            self.spans.push((key, Span { from, until, token }));
+        }
+        false
+    }
+}
+
+fn check(spans: Vec<(u64, Span)>) {
+    let tokens: BTreeSet<_> = spans.iter().map(|(_, span)| span.token).collect();
+    assert_eq!(tokens.len(), spans.len(), "a token was granted twice");
+    let mut by_key: BTreeMap<u64, Vec<Span>> = BTreeMap::new();
+    for (key, span) in spans {
+        by_key.entry(key).or_default().push(span);
+    }
+    assert!(by_key.len() as u64 >= KEYS);
+    for spans in by_key.values_mut() {
+        spans.sort_by_key(|span| span.from);
+        assert!(spans.len() > 20, "little was done: {}", spans.len());
+        for pair in spans.windows(2) {
+            assert!(pair[0].until <= pair[1].from, "two at once: {pair:?}");
+            assert!(pair[0].token < pair[1].token, "a token went back: {pair:?}");
+        }
+    }
+}
+
+fn nothing_is_left(server: &Server, place: &Place) {
+    let store = place.open();
+    place.forget_who_waits(server);
+    for key in 0..KEYS {
+        let lock = Lock::new(&store, &format!("key {key}"));
+        lock.lock().unwrap().release().unwrap();
+    }
+    assert!(store.list().unwrap().is_empty());
+    store.close().unwrap();
+    let fresh = Server::start();
+    place.by(&fresh.url()).opened();
+    assert_eq!(server.keys(""), fresh.keys(""));
+}
