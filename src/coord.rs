@@ -73,6 +73,7 @@
 )]
 
 mod acquire;
+mod averager;
 mod clerk;
 mod deadlock;
 mod error;
@@ -83,6 +84,7 @@ mod keeper;
 mod lease;
 mod lock;
 mod owner;
+mod rate_limiter;
 mod rlock;
 mod semaphore;
 mod session;
@@ -90,12 +92,14 @@ mod status;
 mod store;
 mod time;
 
+pub use averager::Averager;
 pub use deadlock::{Circle, CircleStep};
-pub use error::{At, CoordError, Kind, Operation};
+pub use error::{At, CoordError, Kind, Limit, Operation};
 pub use fencing::{FencingGate, StaleTokenError};
 pub use lease::Lease;
 pub use lock::{Lock, LockGuard};
 pub use owner::{Owner, ParseOwnerError};
+pub use rate_limiter::RateLimiter;
 pub use rlock::{RLock, RLockGuard};
 pub use semaphore::{Permit, Semaphore};
 pub use status::{HolderStatus, Mode, ProcessStatus, Status, WaiterStatus};

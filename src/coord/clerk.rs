@@ -2,7 +2,7 @@
 //!
 //! A task must not block, and a store does: so a task hands in what it asks for, and is woken when there is an answer. One
 //! thread of the session stands in all the queues for all of its tasks. It sleeps at their bells, and at one of its own that
-//! is rung when something is handed in.
+//! is rung when something is handed in. It also waits until permits of rate limits come in, which tasks have taken.
 //!
 //! Nothing is lost when a task goes away: its slip says so, and the clerk leaves the queue, or gives back what was
 //! granted meanwhile.
@@ -20,8 +20,10 @@ use super::acquire::{Begun, Limit, Step, Waiting, begin, hold};
 use super::error::{Fault, Operation};
 use super::hold::Hold;
 use super::keeper::Keeper;
+use super::rate_limiter::{Ahead, Turns};
 use super::session;
 use super::store::{Ask, Bell, Sleeper};
+use super::time::Time;
 
 /// How long the clerk sleeps when there is nothing to do.
 const LONG: Duration = Duration::from_secs(1 << 30);
@@ -43,6 +45,7 @@ struct Desk {
 enum Request {
     Acquire(Ask, Arc<Slip<Arc<Hold>>>),
     Release(Arc<Hold>, Arc<Slip<()>>),
+    Turn(Turns, Arc<Slip<()>>),
     /// Somebody has gone away.
     Look,
 }
@@ -103,6 +106,20 @@ impl Clerk {
         }
     }
 
+    /// Takes a permit of a rate limit, and waits until it comes in. If the task goes away before, it is put back.
+    pub(super) fn turn(
+        self: &Arc<Self>,
+        turns: Turns,
+    ) -> impl Future<Output = Result<(), CoordError>> + Send + use<> {
+        let clerk = Arc::clone(self);
+        async move {
+            let slip = Arc::new(Slip::new());
+            let request = Request::Turn(turns.clone(), Arc::clone(&slip));
+            clerk.hand_in(request).map_err(|fault| turns.fault(fault))?;
+            Answer { clerk, slip }.await
+        }
+    }
+
     /// What isn't done will end with an error.
     pub(super) fn close(&self) {
         self.desk.lock().is_closed = true;
@@ -151,13 +168,17 @@ impl Clerk {
             std::mem::take(&mut desk.handed_in)
         };
         let mut fault = Some(fault);
+        let mut fault = || {
+            let again = || Fault::Store("the store couldn't be waited for".into());
+            fault.take().unwrap_or_else(again)
+        };
         for request in handed_in {
             match request {
                 Request::Acquire(ask, slip) => {
-                    let again = || Fault::Store("the store couldn't be waited for".into());
-                    let fault = fault.take().unwrap_or_else(again);
-                    self.answer(&slip, Err(fault.at(Some(&ask.key), Operation::Acquire)));
+                    let error = fault().at(Some(&ask.key), Operation::Acquire);
+                    self.answer(&slip, Err(error));
                 }
+                Request::Turn(turns, slip) => drop(slip.answer(Err(turns.fault(fault())))),
                 Request::Release(hold, slip) => {
                     drop(slip.answer(session::release(&self.keeper, &hold)));
                 }
@@ -170,6 +191,7 @@ impl Clerk {
     fn work(&self, bell: Bell) {
         let engine = self.keeper.engine();
         let mut queues: Vec<Queued> = Vec::new();
+        let mut turns: Vec<Due> = Vec::new();
         let mut is_over = false;
         loop {
             let handed_in = {
@@ -184,10 +206,12 @@ impl Clerk {
                     Request::Release(hold, slip) => {
                         drop(slip.answer(session::release(&self.keeper, &hold)));
                     }
+                    Request::Turn(asked, slip) => turns.extend(self.take_turn(asked, slip)),
                     Request::Look => {}
                 }
             }
             queues.retain_mut(|queued| self.go_on(queued));
+            turns.retain(|due| self.is_to_come(due, is_over));
             if is_over && queues.is_empty() && self.desk.lock().handed_in.is_empty() {
                 return;
             }
@@ -195,7 +219,8 @@ impl Clerk {
             let others = queues.iter().map(|queued| queued.waiting.sleeper());
             let sleepers: Vec<_> = std::iter::once(own).chain(others).collect();
             let latest = engine.now().after(LONG);
-            let until = queues.iter().map(|queued| queued.waiting.until).min();
+            let until = queues.iter().map(|queued| queued.waiting.until);
+            let until = until.chain(turns.iter().map(|due| due.at)).min();
             let woken = engine.sleep(&sleepers, until.unwrap_or(latest));
             let now = engine.now();
             match woken {
@@ -232,6 +257,44 @@ impl Clerk {
             Err(error) => self.answer(&slip, Err(error)),
         }
         None
+    }
+
+    fn take_turn(&self, turns: Turns, slip: Arc<Slip<()>>) -> Option<Due> {
+        if slip.is_over() {
+            return None;
+        }
+        let engine = self.keeper.engine();
+        match turns.take(engine, Duration::MAX) {
+            Ok(Some(ahead)) => {
+                let at = engine.now().after(ahead.wait);
+                return Some(Due {
+                    at,
+                    turns,
+                    ahead,
+                    slip,
+                });
+            }
+            Ok(None) => drop(slip.answer(Ok(()))),
+            Err(error) => drop(slip.answer(Err(error))),
+        }
+        None
+    }
+
+    /// False if it is done.
+    fn is_to_come(&self, due: &Due, is_over: bool) -> bool {
+        let engine = self.keeper.engine();
+        let answer = if due.slip.is_over() {
+            due.turns.put_back(engine, &due.ahead);
+            return false;
+        } else if due.at <= engine.now() {
+            Ok(())
+        } else if is_over {
+            Err(due.turns.fault(Fault::Closed))
+        } else {
+            return true;
+        };
+        drop(due.slip.answer(answer));
+        false
     }
 
     /// False if it is done.
@@ -273,6 +336,14 @@ struct Queued {
     waiting: Box<Waiting>,
     slip: Arc<Slip<Arc<Hold>>>,
     is_to_look: bool,
+}
+
+/// A task that waits until a permit comes in that it has taken.
+struct Due {
+    at: Time,
+    turns: Turns,
+    ahead: Ahead,
+    slip: Arc<Slip<()>>,
 }
 
 impl<T> Slip<T> {

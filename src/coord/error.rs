@@ -3,9 +3,10 @@
 use std::error::Error;
 use std::fmt;
 use std::sync::Arc;
+use std::time::Duration;
 
 use super::deadlock::Circle;
-use super::store::{Place, Want};
+use super::store::{Place, Rate, Want};
 use crate::finalize::BoxError;
 
 /// Why something that spans processes can't be done.
@@ -57,14 +58,29 @@ pub enum CoordError {
         /// What was asked for.
         wanted: Kind,
     },
-    /// The key is in use as a semaphore with another number of permits.
+    /// The key is in use as a semaphore with another number of permits, or as a rate limit with another rate.
     LimitMismatch {
         /// Where.
         at: At,
-        /// The number that it is in use with.
-        found: u32,
-        /// The number that was asked for.
-        wanted: u32,
+        /// The limit that it is in use with.
+        found: Limit,
+        /// The limit that was asked for.
+        wanted: Limit,
+    },
+    /// The rate limit leaves no room at the moment, or not before the time is over.
+    RateLimited {
+        /// Where.
+        at: At,
+        /// After that time it does, if nobody else comes first.
+        retry_after: Duration,
+    },
+    /// A number that is none or is infinite has no place in an average, and neither has one with which the sum would be
+    /// infinite. Nothing was changed.
+    NotFinite {
+        /// Where.
+        at: At,
+        /// The number that was to be added.
+        number: f64,
     },
     /// To wait would be to wait for oneself: the owners of the circle wait for each other, and this wait has closed it.
     /// They go on when this one lets go of what they want.
@@ -100,6 +116,14 @@ pub enum CoordError {
     Busy {
         /// Where.
         at: At,
+    },
+    /// There was no answer of the store in time, so nobody can tell whether it was done. It is sent only once what would count
+    /// twice.
+    OutcomeUnknown {
+        /// Where.
+        at: At,
+        /// Why there was none.
+        source: Arc<dyn Error + Send + Sync>,
     },
     /// The store can't do it: it is full, read-only, damaged, of another version, or not there.
     Store {
@@ -137,6 +161,14 @@ pub enum Operation {
     ForceUnlock,
     /// To close the store.
     Close,
+    /// To add to an average.
+    Add,
+    /// To read an average.
+    Get,
+    /// To take an average out.
+    Pop,
+    /// To take out all that has a tag; the tag is in the place of the key.
+    Evict,
 }
 
 /// What a key is in use as.
@@ -147,6 +179,25 @@ pub enum Kind {
     Lock,
     /// A [`Semaphore`](super::Semaphore).
     Semaphore,
+    /// An [`Averager`](super::Averager).
+    Average,
+    /// A [`RateLimiter`](super::RateLimiter).
+    RateLimit,
+}
+
+/// How much of something there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Limit {
+    /// So many at a time, of a [`Semaphore`](super::Semaphore).
+    Permits(u32),
+    /// So many in a time, of a [`RateLimiter`](super::RateLimiter).
+    Rate {
+        /// So many.
+        count: u32,
+        /// In that time.
+        per: Duration,
+    },
 }
 
 impl CoordError {
@@ -193,12 +244,15 @@ impl CoordError {
             | Self::NotHeld { at, .. }
             | Self::KindMismatch { at, .. }
             | Self::LimitMismatch { at, .. }
+            | Self::RateLimited { at, .. }
+            | Self::NotFinite { at, .. }
             | Self::Deadlock { at, .. }
             | Self::ForkedChild { at }
             | Self::StoreReplaced { at }
             | Self::Closed { at }
             | Self::Cancelled { at }
             | Self::Busy { at }
+            | Self::OutcomeUnknown { at, .. }
             | Self::Store { at, .. } => at,
         }
     }
@@ -213,10 +267,19 @@ impl fmt::Display for CoordError {
                 write!(f, "grant {fencing_token} is lost: its lease has ended, or it was taken away")
             }
             Self::NotHeld { fencing_token, .. } => write!(f, "nobody holds it by token {fencing_token}"),
-            Self::KindMismatch { found, wanted, .. } => write!(f, "it is in use as a {found}, not as a {wanted}"),
-            Self::LimitMismatch { found, wanted, .. } => {
-                write!(f, "it is in use with {found} permits, not with {wanted}")
+            Self::KindMismatch { found, wanted, .. } => {
+                write!(f, "it is in use as {}, not as {}", found.with_article(), wanted.with_article())
             }
+            Self::LimitMismatch { found, wanted, .. } => {
+                write!(f, "it is in use with {found}, not with {wanted}")
+            }
+            Self::RateLimited { retry_after, .. } => {
+                write!(f, "the rate leaves room for one after {retry_after:?}")
+            }
+            Self::NotFinite { number, .. } if number.is_finite() => {
+                write!(f, "with {number:e} the sum would be infinite")
+            }
+            Self::NotFinite { number, .. } => write!(f, "{number} isn't a finite number"),
             Self::Deadlock { circle, .. } => write!(f, "the wait would be a deadlock: {circle}"),
             Self::ForkedChild { .. } => {
                 f.write_str("this process was forked from one that had a store open: fork before that, or start a program")
@@ -225,6 +288,7 @@ impl fmt::Display for CoordError {
             Self::Closed { .. } => f.write_str("the store is closed"),
             Self::Cancelled { .. } => f.write_str("the thread was cancelled"),
             Self::Busy { .. } => f.write_str("others keep the store busy"),
+            Self::OutcomeUnknown { source, .. } => write!(f, "nobody knows whether it was done: {source}"),
             Self::Store { source, .. } => source.fmt(f),
         }
     }
@@ -235,7 +299,7 @@ impl Error for CoordError {
         match self {
             Self::Deadlock { circle, .. } => Some(circle),
             // Its text is part of this one's; what is behind it may say more.
-            Self::Store { source, .. } => source.source(),
+            Self::OutcomeUnknown { source, .. } | Self::Store { source, .. } => source.source(),
             _ => None,
         }
     }
@@ -261,6 +325,10 @@ impl fmt::Display for Operation {
             Self::List => "list",
             Self::ForceUnlock => "force-unlock",
             Self::Close => "close",
+            Self::Add => "add to",
+            Self::Get => "get",
+            Self::Pop => "pop",
+            Self::Evict => "evict",
         })
     }
 }
@@ -270,7 +338,31 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Lock => "lock",
             Self::Semaphore => "semaphore",
+            Self::Average => "average",
+            Self::RateLimit => "rate limit",
         })
+    }
+}
+
+impl Kind {
+    fn with_article(self) -> String {
+        let article = if self == Self::Average { "an" } else { "a" };
+        format!("{article} {self}")
+    }
+}
+
+impl fmt::Display for Limit {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Permits(count) => write!(f, "{count} permits"),
+            Self::Rate { count, per } => write!(f, "{count} per {per:?}"),
+        }
+    }
+}
+
+impl From<Rate> for Limit {
+    fn from(Rate { count, per }: Rate) -> Self {
+        Self::Rate { count, per }
     }
 }
 
@@ -296,6 +388,12 @@ pub(super) enum Fault {
         /// The other sessions that use it.
         by: Vec<u64>,
     },
+    Rate {
+        found: Rate,
+        wanted: Rate,
+    },
+    /// That number can't be added.
+    NotFinite(f64),
     ForkedChild,
     Replaced,
     Closed,
@@ -303,6 +401,8 @@ pub(super) enum Fault {
     Store(BoxError),
     /// It isn't known whether somebody has got a place, or a grant, since there was no answer for that reason.
     Unanswered(Place, Box<Fault>),
+    /// There was no answer, for that reason.
+    Unknown(Box<Fault>),
     /// What was to be given back isn't there. It may have been given back before, without an answer.
     Unsure,
 }
@@ -322,6 +422,12 @@ impl Fault {
         }
     }
 
+    /// A value is of another kind.
+    pub(super) fn value(found: Kind, wanted: Kind) -> Self {
+        let by = Vec::new();
+        Self::Kind { found, wanted, by }
+    }
+
     pub(super) fn at(self, key: Option<&Arc<str>>, operation: Operation) -> CoordError {
         let at = At {
             key: key.cloned(),
@@ -329,7 +435,17 @@ impl Fault {
         };
         match self {
             Self::Kind { found, wanted, .. } => CoordError::KindMismatch { at, found, wanted },
-            Self::Limit { found, wanted, .. } => CoordError::LimitMismatch { at, found, wanted },
+            Self::Limit { found, wanted, .. } => CoordError::LimitMismatch {
+                at,
+                found: Limit::Permits(found),
+                wanted: Limit::Permits(wanted),
+            },
+            Self::Rate { found, wanted } => CoordError::LimitMismatch {
+                at,
+                found: found.into(),
+                wanted: wanted.into(),
+            },
+            Self::NotFinite(number) => CoordError::NotFinite { at, number },
             Self::ForkedChild => CoordError::ForkedChild { at },
             Self::Replaced => CoordError::StoreReplaced { at },
             Self::Closed => CoordError::Closed { at },
@@ -339,6 +455,10 @@ impl Fault {
                 source: source.into(),
             },
             Self::Unanswered(_, fault) => fault.at(key, operation),
+            Self::Unknown(fault) => match fault.at(key, operation) {
+                CoordError::Store { at, source } => CoordError::OutcomeUnknown { at, source },
+                other => other,
+            },
             Self::Unsure => CoordError::Store {
                 at,
                 source: Arc::from(BoxError::from(

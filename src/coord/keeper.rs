@@ -101,6 +101,10 @@ impl Keeper {
         !self.state.lock().late.is_empty()
     }
 
+    pub(super) fn is_closed(&self) -> bool {
+        self.state.lock().is_closed
+    }
+
     /// Everything is lost.
     pub(super) fn close(&self) {
         let mut state = self.state.lock();

@@ -54,6 +54,12 @@ impl Session {
         }
     }
 
+    pub(super) fn evict(&self, tag: &str) -> Result<usize, CoordError> {
+        self.engine
+            .evict(tag)
+            .map_err(|fault| fault.at(Some(&Arc::from(tag)), Operation::Evict))
+    }
+
     pub(super) fn close(&self) -> Result<(), CoordError> {
         let closed = self.engine.check().and_then(|()| {
             self.clerk.close();

@@ -17,6 +17,7 @@ mod memory;
 mod redis;
 #[cfg(feature = "coord-sqlite")]
 mod sqlite;
+mod value;
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -34,6 +35,7 @@ pub use memory::MemoryStore;
 pub use redis::{RedisOptions, RedisStore};
 #[cfg(feature = "coord-sqlite")]
 pub use sqlite::{SqliteOptions, SqliteStore};
+pub(super) use value::{Mean, OfAverage, Rate, Turn};
 
 /// A place where locks and semaphores lie: a [`MemoryStore`], with the feature `coord-sqlite` a `SqliteStore`, with
 /// `coord-redis` a `RedisStore`.
@@ -102,6 +104,33 @@ pub trait Store: sealed::HasSession {
     /// ```
     fn force_unlock(&self, key: &str, fencing_token: u64) -> Result<(), super::CoordError> {
         self.session().force_unlock(key, fencing_token)
+    }
+
+    /// Takes away all that has that tag, in one step: locks and permits from whoever holds them, as
+    /// [`force_unlock`](Self::force_unlock) does, and averages and rate limits. Who waits by that tag goes on waiting. Answers how
+    /// many there were.
+    ///
+    /// # Errors
+    ///
+    /// What can be wrong with a store. Where others have the key, the error has the tag.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{Averager, CoordError, Lock, MemoryStore, Store};
+    ///
+    /// let store = MemoryStore::new();
+    /// let guard = Lock::new(&store, "reports").tag("nightly").lock()?;
+    /// let duration = Averager::new(&store, "report duration").tag("nightly");
+    /// duration.add(3.5)?;
+    /// assert_eq!(store.evict("nightly")?, 2);
+    /// assert!(matches!(guard.release(), Err(CoordError::Lost { .. })));
+    /// assert_eq!(duration.get()?, None);
+    /// # Ok::<_, CoordError>(())
+    /// ```
+    #[doc(alias = "force_unlock_tag")]
+    fn evict(&self, tag: &str) -> Result<usize, super::CoordError> {
+        self.session().evict(tag)
     }
 
     /// Gives back all that is held through this store, leaves all queues, and closes it. Waits end with
@@ -218,6 +247,28 @@ pub(super) trait Engine: Send + Sync {
     fn is_driven(&self) -> bool {
         false
     }
+
+    /// Adds to an average, reads it, or takes it out. Answers with what it is after an addition, and otherwise with what was
+    /// there, if there was something. An error if the key is a rate limit, or if the sum would be infinite, and then nothing
+    /// has changed.
+    fn average(&self, key: &Arc<str>, step: OfAverage<'_>) -> Result<Option<Mean>, Fault>;
+
+    /// Takes a permit of a rate limit if that is due within that time. An error if the key is an average, or is limited by
+    /// another rate.
+    fn take_turn(
+        &self,
+        key: &Arc<str>,
+        rate: Rate,
+        longest: Duration,
+        tag: Option<&str>,
+    ) -> Result<Turn, Fault>;
+
+    /// Gives one back that wasn't used, by the number of it, if nobody has taken one since. Nothing happens otherwise.
+    fn put_back_turn(&self, key: &Arc<str>, rate: Rate, number: i64) -> Result<(), Fault>;
+
+    /// Takes out all grants and all values that have that tag, and grants to others what comes free. Answers how many there
+    /// were.
+    fn evict(&self, tag: &str) -> Result<usize, Fault>;
 }
 
 /// What becomes of somebody who can't be granted something at once.

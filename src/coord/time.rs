@@ -19,6 +19,12 @@ impl Time {
     }
 }
 
+/// The wall clock, in nanoseconds since 1970.
+pub(super) fn wall_time() -> Time {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH);
+    Time(0).after(since.unwrap_or_default())
+}
+
 /// The wall clock, in microseconds since 1970.
 pub(super) fn wall_clock() -> u64 {
     let since = SystemTime::now()

@@ -1,5 +1,5 @@
 //! `coord`: one suite for all stores, then what only a store in memory can do: faults under a clock that the test sets,
-//! random histories beside a model of the rules, and a stress of threads whose sessions die.
+//! random histories beside models of the rules, and a stress of threads whose sessions die.
 
 #[path = "../common/mod.rs"]
 mod common;
@@ -10,6 +10,7 @@ mod redis_server;
 
 mod memory;
 mod model;
+mod rates;
 mod stress;
 mod suite;
 
@@ -20,8 +21,9 @@ use std::time::{Duration, Instant};
 
 use common::{Rng, SeedOnFailure, scaled, seed};
 use hapax::coord::{
-    CircleStep, CoordError, FencingGate, HolderStatus, Kind, Lease, Lock, LockGuard, MemoryStore,
-    Mode, Operation, Owner, Permit, RLock, Semaphore, Status, Store, WaiterStatus,
+    Averager, CircleStep, CoordError, FencingGate, HolderStatus, Kind, Lease, Limit, Lock,
+    LockGuard, MemoryStore, Mode, Operation, Owner, Permit, RLock, RateLimiter, Semaphore, Status,
+    Store, WaiterStatus,
 };
 
 /// For how long something may take that is expected to come about.

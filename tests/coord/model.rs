@@ -214,10 +214,11 @@ impl Model {
                 return;
             }
             (Err(CoordError::LimitMismatch { found, wanted, .. }), Some(holder)) => {
-                assert_eq!(
-                    (Mode::Permit { of: found }, Mode::Permit { of: wanted }),
-                    (holder, mode)
-                );
+                let limit = |mode| match mode {
+                    Mode::Permit { of } => Limit::Permits(of),
+                    _ => panic!("{mode:?} has none"),
+                };
+                assert_eq!((found, wanted), (limit(holder), limit(mode)));
                 assert_ne!(found, wanted);
                 return;
             }

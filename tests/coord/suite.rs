@@ -5,6 +5,7 @@
 
 use super::*;
 
+mod averager;
 mod deadlock;
 mod errors;
 mod leases;
@@ -15,10 +16,12 @@ mod on_redis;
 #[cfg(feature = "coord-sqlite")]
 mod on_sqlite;
 mod queue;
+mod rate_limiter;
 mod rlock;
 mod semaphore;
 mod shared;
 mod status;
+mod tags;
 mod tasks;
 
 /// A fresh store, and the processes that have it open.
@@ -129,6 +132,41 @@ macro_rules! suite {
                 errors_say_where
                 who_is_cancelled_leaves
                 no_permits_at_all;
+            averager:
+                test_averager
+                test_averager_docstring
+                numbers_that_are_none_are_refused
+                a_sum_stays_finite
+                each_addition_starts_the_time_anew
+                no_addition_is_lost
+                each_number_is_popped_once
+                averages_outlive_sessions
+                a_time_that_never_ends
+                a_closed_store_has_no_averages
+                many_averages_that_expire;
+            rate_limiter:
+                test_throttle
+                a_bucket_is_full_at_first
+                processes_share_a_limit
+                a_limit_outlives_sessions
+                waiters_come_one_by_one
+                who_cannot_be_served_in_time_does_not_wait
+                who_is_served_in_time_waits
+                who_is_cancelled_puts_his_permit_back
+                a_permit_is_not_put_back_if_somebody_came_after
+                a_task_waits_for_its_permit
+                a_task_that_goes_away_puts_its_permit_back
+                a_limit_has_one_rate
+                an_average_is_no_limit
+                names_of_locks_are_others
+                closing_ends_a_wait
+                nobody_is_let_by;
+            tags:
+                what_has_a_tag_is_taken_away
+                a_holder_whose_tag_is_taken_away_learns_of_it
+                who_waits_by_a_tag_goes_on
+                a_tag_stays_with_its_value
+                what_is_over_does_not_count;
             status:
                 an_empty_list
                 holders_and_waiters_are_listed

@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use hapax::coord::{CoordError, Lease, Lock, SqliteStore};
+use hapax::coord::{Averager, CoordError, Lease, Lock, RateLimiter, SqliteStore};
 use rusqlite::Connection;
 
 use crate::agent::{Agent, until};
@@ -14,6 +14,10 @@ use crate::processes::place;
 crate::trials! {
     what_is_no_store_is_refused,
     a_store_of_another_version_is_refused,
+    a_store_of_the_first_version_is_opened,
+    a_clock_that_was_set_back_blocks_nobody,
+    values_outlive_everybody,
+    values_that_are_over_do_not_pile_up,
     a_missing_file_is_not_made_unless_wanted,
     a_link_is_refused,
     a_damaged_file_is_an_error,
@@ -75,12 +79,136 @@ fn a_store_of_another_version_is_refused() {
     drop(SqliteStore::open(&path).unwrap());
     Connection::open(&path)
         .unwrap()
-        .pragma_update(None, "user_version", 2)
+        .pragma_update(None, "user_version", 3)
         .unwrap();
     let text = error(&path).to_string();
     assert!(
-        text.contains("version 2") && text.contains("version 1"),
+        text.contains("version 3") && text.contains("version 2"),
         "{text}"
+    );
+}
+
+/// It gets what has come since, and who has it open goes on.
+fn a_store_of_the_first_version_is_opened() {
+    let (_directory, path) = place();
+    let before = SqliteStore::open(&path).unwrap();
+    let guard = Lock::new(&before, "k").lock().unwrap();
+    Connection::open(&path)
+        .unwrap()
+        .execute_batch("DROP TABLE value; PRAGMA user_version = 1")
+        .unwrap();
+    let stores = [(); 2].map(|()| SqliteStore::open(&path).unwrap());
+    assert!(Lock::new(&stores[0], "k").try_lock().is_err());
+    for (store, mean) in stores.iter().zip([1.0, 1.5]) {
+        let added = Averager::new(store, "a").add(2.0 * mean - 1.0);
+        assert_eq!(added.unwrap(), mean);
+    }
+    guard.release().unwrap();
+    assert!(Lock::new(&stores[1], "k").try_lock().is_ok());
+    let version = |path: &Path| {
+        let connection = Connection::open(path).unwrap();
+        let version: i64 = connection
+            .pragma_query_value(None, "user_version", |row| row.get(0))
+            .unwrap();
+        version
+    };
+    assert_eq!(version(&path), 2);
+}
+
+/// The columns of a value in which times are.
+fn set(path: &Path, times: &str) {
+    let connection = Connection::open(path).unwrap();
+    connection
+        .execute(&format!("UPDATE value SET {times}"), [])
+        .unwrap();
+}
+
+/// By an hour, while nobody had the store open: nobody waits for that hour, and what was taken stays taken.
+fn a_clock_that_was_set_back_blocks_nobody() {
+    const HOUR: &str = "3600000000000";
+    let (_directory, path) = place();
+    let minute = Duration::from_secs(60);
+    let limited = |per| {
+        let store = SqliteStore::open(&path).unwrap();
+        let limiter = RateLimiter::new(&store, "r", 2, per);
+        match limiter.try_acquire() {
+            Ok(()) => None,
+            Err(CoordError::RateLimited { retry_after, .. }) => Some(retry_after),
+            Err(error) => panic!("{error}"),
+        }
+    };
+    assert_eq!((limited(minute), limited(minute)), (None, None));
+    set(
+        &path,
+        &format!("since = since + {HOUR}, ends = ends + {HOUR}"),
+    );
+    for _ in 0..2 {
+        let wait = limited(minute).unwrap();
+        assert!(wait > minute / 4 && wait <= minute / 2, "{wait:?}");
+    }
+    // An hour in which the machine was off.
+    set(
+        &path,
+        &format!("since = since - {HOUR}, ends = ends - {HOUR}"),
+    );
+    assert_eq!((limited(minute), limited(minute)), (None, None));
+    assert!(limited(minute).is_some());
+
+    let store = SqliteStore::open(&path).unwrap();
+    let average = Averager::new(&store, "a").expire(Duration::from_millis(50));
+    average.add(1.0).unwrap();
+    set(
+        &path,
+        &format!("since = since + {HOUR}, ends = ends + {HOUR}"),
+    );
+    let began = Instant::now();
+    assert_eq!(average.get().unwrap(), Some(1.0));
+    until("it is forgotten", || average.get().unwrap().is_none());
+    assert!(began.elapsed() >= Duration::from_millis(50));
+}
+
+/// They are there again, whatever has ended.
+fn values_outlive_everybody() {
+    let (_directory, path) = place();
+    for mean in 1..=5 {
+        let store = SqliteStore::open(&path).unwrap();
+        let number = f64::from(2 * mean - 1);
+        let added = Averager::new(&store, "a").add(number);
+        assert_eq!(added.unwrap(), f64::from(mean));
+        let limiter = RateLimiter::new(&store, "r", 3, Duration::from_secs(600));
+        assert_eq!(limiter.try_acquire().is_ok(), mean <= 3);
+        // Another boot.
+        Connection::open(&path)
+            .unwrap()
+            .execute_batch("DELETE FROM boot")
+            .unwrap();
+    }
+}
+
+/// Whoever makes new ones takes the old ones out.
+fn values_that_are_over_do_not_pile_up() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    for at in 0..200 {
+        let key = format!("{at}");
+        let short = Averager::new(&store, &key).expire(Duration::from_micros(1));
+        short.add(1.0).unwrap();
+        Averager::new(&store, &format!("lasting {at}"))
+            .add(1.0)
+            .unwrap();
+        let limiter = RateLimiter::new(&store, &format!("rate {at}"), 1, Duration::from_micros(1));
+        limiter.try_acquire().unwrap();
+    }
+    let connection = Connection::open(&path).unwrap();
+    let count = |what: &str| -> u32 {
+        let sql = format!("SELECT count(*) FROM value WHERE {what}");
+        connection.query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    assert_eq!(count("ends IS NULL"), 200);
+    assert!(
+        count("ends IS NOT NULL") < 60,
+        "{}",
+        count("ends IS NOT NULL")
     );
 }
 

@@ -326,6 +326,25 @@ impl Line {
         true
     }
 
+    /// Takes all grants back that have that tag, and nobody is asked to be patient. Answers how many there were.
+    pub(in crate::coord) fn evict(&mut self, tag: &str, moment: &mut impl Moment) -> usize {
+        let has_tag = |holder: &&Holder| holder.ask.tag.as_deref() == Some(tag);
+        let tokens = self
+            .holders
+            .iter()
+            .filter(has_tag)
+            .map(|holder| holder.token);
+        let tokens: Vec<_> = tokens.collect();
+        for token in &tokens {
+            // Who was granted it meanwhile may have the same tag.
+            self.release(*token, moment);
+        }
+        if !tokens.is_empty() {
+            self.settle(moment);
+        }
+        tokens.len()
+    }
+
     /// The lease of a grant lasts for that long from now on. Answers when it ends, if it is there.
     pub(in crate::coord) fn extend(
         &mut self,

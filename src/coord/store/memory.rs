@@ -5,18 +5,19 @@ use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::line::{Line, Moment};
 use super::sealed::HasSession;
+use super::value::Value;
 use super::{
-    Ask, Bell, Engine, Entered, Extension, Holder, Listing, Otherwise, Place, SessionRow, Sleeper,
-    Standing, Store, Watch,
+    Ask, Bell, Engine, Entered, Extension, Holder, Listing, Mean, OfAverage, Otherwise, Place,
+    Rate, SessionRow, Sleeper, Standing, Store, Turn, Watch,
 };
 use crate::coord::error::Fault;
 use crate::coord::lease::Lease;
 use crate::coord::session::Session;
-use crate::coord::time::{Time, wall_clock};
+use crate::coord::time::{Time, wall_clock, wall_time};
 
 /// A store in the memory of this process, for tests.
 ///
@@ -68,6 +69,7 @@ struct Shared {
 #[derive(Default)]
 struct Rows {
     lines: BTreeMap<Arc<str>, Line>,
+    values: BTreeMap<Arc<str>, Value>,
     last_number: u64,
     sessions: BTreeMap<u64, State>,
     /// The virtual clock.
@@ -273,6 +275,12 @@ impl Shared {
         Time(0).after(self.began.map_or(rows.virtual_now, |began| began.elapsed()))
     }
 
+    /// The wall clock. A virtual one shows the same as the other virtual one.
+    fn wall_time_in(&self, rows: &Rows) -> Time {
+        self.began
+            .map_or_else(|| self.now_in(rows), |_| wall_time())
+    }
+
     fn new_bell(&self, session: u64) -> Bell {
         let mut rows = self.rows.lock();
         rows.last_bell += 1;
@@ -321,11 +329,26 @@ impl MemoryEngine {
         dead: &[u64],
         f: impl FnOnce(&mut Line, &mut MemoryMoment) -> R,
     ) -> Result<R, Fault> {
-        let mut rows = self.shared.rows.lock();
-        let rows = &mut *rows;
-        if !rows.sessions.contains_key(&self.id) {
-            return Err(Fault::Closed);
+        Ok(self.change(&mut *self.rows()?, key, dead, f))
+    }
+
+    /// All rows, as long as this session hasn't ended.
+    fn rows(&self) -> Result<MutexGuard<'_, Rows>, Fault> {
+        let rows = self.shared.rows.lock();
+        if rows.sessions.contains_key(&self.id) {
+            Ok(rows)
+        } else {
+            Err(Fault::Closed)
         }
+    }
+
+    fn change<R>(
+        &self,
+        rows: &mut Rows,
+        key: &Arc<str>,
+        dead: &[u64],
+        f: impl FnOnce(&mut Line, &mut MemoryMoment) -> R,
+    ) -> R {
         let now = self.shared.now_in(rows);
         let mut moment = MemoryMoment {
             now,
@@ -344,6 +367,25 @@ impl MemoryEngine {
         if !to_ring.is_empty() {
             rows.rung.extend(to_ring);
             self.shared.changed.notify_all();
+        }
+        answer
+    }
+
+    /// Does something with the value of a key, which is taken out of where it lies, after what is over was taken out.
+    fn with_value<R>(
+        &self,
+        key: &Arc<str>,
+        f: impl FnOnce(&mut Option<Value>, Time) -> R,
+    ) -> Result<R, Fault> {
+        let mut rows = self.rows()?;
+        let now = self.shared.wall_time_in(&rows);
+        let mut value = rows.values.remove(key).and_then(|value| value.at(now));
+        if value.is_none() {
+            rows.values.retain(|_, value| !value.is_over(now));
+        }
+        let answer = f(&mut value, now);
+        if let Some(value) = value {
+            rows.values.insert(Arc::clone(key), value);
         }
         Ok(answer)
     }
@@ -374,11 +416,8 @@ impl Engine for MemoryEngine {
     }
 
     fn look(&self, place: &Place) -> Result<Standing, Fault> {
-        let mut rows = self.shared.rows.lock();
+        let mut rows = self.rows()?;
         let rows = &mut *rows;
-        if !rows.sessions.contains_key(&self.id) {
-            return Err(Fault::Closed);
-        }
         let now = self.shared.now_in(rows);
         let Some(line) = rows.lines.get(&place.key) else {
             return Ok(Standing::Gone);
@@ -424,10 +463,7 @@ impl Engine for MemoryEngine {
     }
 
     fn list(&self) -> Result<Listing, Fault> {
-        let rows = self.shared.rows.lock();
-        if !rows.sessions.contains_key(&self.id) {
-            return Err(Fault::Closed);
-        }
+        let rows = self.rows()?;
         let row = |&id: &u64| SessionRow {
             id,
             host: String::new(),
@@ -529,6 +565,67 @@ impl Engine for MemoryEngine {
 
     fn is_driven(&self) -> bool {
         self.shared.began.is_none()
+    }
+
+    fn average(&self, key: &Arc<str>, step: OfAverage<'_>) -> Result<Option<Mean>, Fault> {
+        self.with_value(key, |value, now| {
+            let found = value.as_ref().map(Value::mean).transpose()?;
+            match step {
+                OfAverage::Get => Ok(found),
+                OfAverage::Pop => {
+                    *value = None;
+                    Ok(found)
+                }
+                OfAverage::Add {
+                    number,
+                    expire,
+                    tag,
+                } => {
+                    let (mean, after) = Value::add(value.clone(), number, expire, tag, now)?;
+                    *value = Some(after);
+                    Ok(Some(mean))
+                }
+            }
+        })?
+    }
+
+    fn take_turn(
+        &self,
+        key: &Arc<str>,
+        rate: Rate,
+        longest: Duration,
+        tag: Option<&str>,
+    ) -> Result<Turn, Fault> {
+        self.with_value(key, |value, now| {
+            let (turn, after) = Value::take(value.clone(), rate, longest, tag, now)?;
+            if after.is_some() {
+                *value = after;
+            }
+            Ok(turn)
+        })?
+    }
+
+    fn put_back_turn(&self, key: &Arc<str>, rate: Rate, number: i64) -> Result<(), Fault> {
+        self.with_value(key, |value, _| {
+            if let Some(after) = value.clone().and_then(|value| value.put_back(rate, number)) {
+                *value = Some(after);
+            }
+        })
+    }
+
+    fn evict(&self, tag: &str) -> Result<usize, Fault> {
+        let mut rows = self.rows()?;
+        let keys: Vec<_> = rows.lines.keys().cloned().collect();
+        let mut count = 0;
+        for key in keys {
+            count += self.change(&mut rows, &key, &[], |line, moment| line.evict(tag, moment));
+        }
+        let now = self.shared.wall_time_in(&rows);
+        rows.values.retain(|_, value| !value.is_over(now));
+        let before = rows.values.len();
+        rows.values
+            .retain(|_, value| value.tag.as_deref() != Some(tag));
+        Ok(count + before - rows.values.len())
     }
 }
 

@@ -11,6 +11,7 @@ mod address;
 mod bells;
 mod link;
 mod rows;
+mod values;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -30,8 +31,8 @@ use super::fork::Process;
 use super::line::Room;
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Extension, Holder, Listing, Otherwise, Place, SessionRow, Sleeper,
-    Standing, Store, Watch,
+    Ask, Bell, Engine, Entered, Extension, Holder, Listing, Mean, OfAverage, Otherwise, Place,
+    Rate, SessionRow, Sleeper, Standing, Store, Turn, Watch,
 };
 use crate::coord::CoordError;
 use crate::coord::error::{Fault, Operation};
@@ -402,13 +403,16 @@ struct Scripts {
     for_new: Script,
 }
 
-static LINE: LazyLock<Scripts> = LazyLock::new(|| {
-    let text = include_str!("redis/line.lua");
-    Scripts {
-        for_all: Script::new(&format!("#!lua flags=allow-oom\n{text}")),
-        for_new: Script::new(&format!("#!lua\n{text}")),
+impl Scripts {
+    fn of(text: &str) -> Self {
+        Self {
+            for_all: Script::new(&format!("#!lua flags=allow-oom\n{text}")),
+            for_new: Script::new(&format!("#!lua\n{text}")),
+        }
     }
-});
+}
+
+static LINE: LazyLock<Scripts> = LazyLock::new(|| Scripts::of(include_str!("redis/line.lua")));
 static LIST: LazyLock<Script> = LazyLock::new(|| read_only(include_str!("redis/list.lua")));
 static HELD: LazyLock<Script> = LazyLock::new(|| read_only(include_str!("redis/held.lua")));
 
@@ -624,6 +628,49 @@ impl RedisEngine {
         self.standing(&mut 0, &place.key, sent, &value)
     }
 
+    /// All rows that there are when they are read, of keys that were there a moment before.
+    fn listing(&self) -> Result<Listing, Fault> {
+        self.check_open()?;
+        let held = self.name("held");
+        let keys = self.link.request(Duration::MAX, |Try { server, .. }| {
+            redis::cmd("HKEYS").arg(&held).query(&mut server.connection)
+        });
+        let keys = keys.map_err(Failure::fault)?;
+        let mut reply = Reply::of(&keys)?;
+        let mut keys = Vec::new();
+        while let Ok(key) = reply.text() {
+            keys.push(key);
+        }
+        let mut names = vec![held];
+        names.extend(keys.iter().map(|key| self.name(&format!("line:{key}"))));
+        let now = clock::now();
+        let value = self.link.request(Duration::MAX, |Try { server, .. }| {
+            LIST.key(&names).arg(&keys).invoke(&mut server.connection)
+        });
+        let value = value.map_err(Failure::fault)?;
+        let mut listing = Listing {
+            now,
+            ..Listing::default()
+        };
+        let mut sessions = BTreeMap::new();
+        for line in Reply::of(&value)?.lists() {
+            let mut line = line?;
+            let key: Arc<str> = Arc::from(line.text()?);
+            for row in line.list()?.lists() {
+                let row = Row::read(row?, &key)?;
+                sessions.insert(row.session.id, row.session.clone());
+                listing.holders.push(row.holder(now, |_| Duration::ZERO));
+            }
+            for row in line.list()?.lists() {
+                let row = Row::read(row?, &key)?;
+                sessions.insert(row.session.id, row.session.clone());
+                listing.waiters.push(row.waiter());
+            }
+        }
+        listing.sessions = sessions.into_values().collect();
+        Ok(listing)
+    }
+
     /// There is one row less of this session.
     fn forget(&self, key: &Arc<str>) {
         let mut used = self.used.lock();
@@ -767,45 +814,7 @@ impl Engine for RedisEngine {
     }
 
     fn list(&self) -> Result<Listing, Fault> {
-        self.check_open()?;
-        let held = self.name("held");
-        let keys = self.link.request(Duration::MAX, |Try { server, .. }| {
-            redis::cmd("HKEYS").arg(&held).query(&mut server.connection)
-        });
-        let keys = keys.map_err(Failure::fault)?;
-        let mut reply = Reply::of(&keys)?;
-        let mut keys = Vec::new();
-        while let Ok(key) = reply.text() {
-            keys.push(key);
-        }
-        let mut names = vec![held];
-        names.extend(keys.iter().map(|key| self.name(&format!("line:{key}"))));
-        let now = clock::now();
-        let value = self.link.request(Duration::MAX, |Try { server, .. }| {
-            LIST.key(&names).arg(&keys).invoke(&mut server.connection)
-        });
-        let value = value.map_err(Failure::fault)?;
-        let mut listing = Listing {
-            now,
-            ..Listing::default()
-        };
-        let mut sessions = BTreeMap::new();
-        for line in Reply::of(&value)?.lists() {
-            let mut line = line?;
-            let key: Arc<str> = Arc::from(line.text()?);
-            for row in line.list()?.lists() {
-                let row = Row::read(row?, &key)?;
-                sessions.insert(row.session.id, row.session.clone());
-                listing.holders.push(row.holder(now, |_| Duration::ZERO));
-            }
-            for row in line.list()?.lists() {
-                let row = Row::read(row?, &key)?;
-                sessions.insert(row.session.id, row.session.clone());
-                listing.waiters.push(row.waiter());
-            }
-        }
-        listing.sessions = sessions.into_values().collect();
-        Ok(listing)
+        self.listing()
     }
 
     fn force_unlock(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
@@ -875,6 +884,28 @@ impl Engine for RedisEngine {
 
     fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault> {
         self.bells.sleep(sleepers, until.since(clock::now()))
+    }
+
+    fn average(&self, key: &Arc<str>, step: OfAverage<'_>) -> Result<Option<Mean>, Fault> {
+        self.average_value(key, step)
+    }
+
+    fn take_turn(
+        &self,
+        key: &Arc<str>,
+        rate: Rate,
+        longest: Duration,
+        tag: Option<&str>,
+    ) -> Result<Turn, Fault> {
+        self.take_turn_of_value(key, rate, longest, tag)
+    }
+
+    fn put_back_turn(&self, key: &Arc<str>, rate: Rate, number: i64) -> Result<(), Fault> {
+        self.put_back_turn_of_value(key, rate, number)
+    }
+
+    fn evict(&self, tag: &str) -> Result<usize, Fault> {
+        self.evict_all(tag)
     }
 }
 

@@ -11,6 +11,7 @@
 mod database;
 mod presence;
 mod rows;
+mod values;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -32,8 +33,8 @@ use super::fork::OpenDatabase;
 use super::line::{Line, Moment, may_be_passed};
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Extension, Holder, Listing, Otherwise, Place, Sleeper, Standing,
-    Store, Want, Watch,
+    Ask, Bell, Engine, Entered, Extension, Holder, Listing, Mean, OfAverage, Otherwise, Place,
+    Rate, Sleeper, Standing, Store, Turn, Want, Watch,
 };
 use crate::coord::CoordError;
 use crate::coord::error::{Fault, Operation};
@@ -269,6 +270,8 @@ struct SqliteEngine {
     observed: Mutex<HashMap<u64, Observed>>,
     /// The waiter that was told last that it may look.
     last_told: Mutex<u64>,
+    /// The value that was looked at last whether it is over.
+    last_swept: Mutex<Option<String>>,
 }
 
 /// What this session has seen of a lease by another clock.
@@ -316,6 +319,7 @@ impl SqliteEngine {
             presence: Mutex::new(Seen::NotYet),
             observed: Mutex::default(),
             last_told: Mutex::default(),
+            last_swept: Mutex::default(),
         })
     }
 
@@ -828,6 +832,28 @@ impl Engine for SqliteEngine {
     fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault> {
         let presence = self.presence()?;
         Ok(presence.sleep(sleepers, until.since(clock::now())))
+    }
+
+    fn average(&self, key: &Arc<str>, step: OfAverage<'_>) -> Result<Option<Mean>, Fault> {
+        self.average_value(key, step)
+    }
+
+    fn take_turn(
+        &self,
+        key: &Arc<str>,
+        rate: Rate,
+        longest: Duration,
+        tag: Option<&str>,
+    ) -> Result<Turn, Fault> {
+        self.take_turn_of_value(key, rate, longest, tag)
+    }
+
+    fn put_back_turn(&self, key: &Arc<str>, rate: Rate, number: i64) -> Result<(), Fault> {
+        self.write(|connection| values::put_back(connection, key, rate, number))
+    }
+
+    fn evict(&self, tag: &str) -> Result<usize, Fault> {
+        self.evict_all(tag)
     }
 }
 

@@ -35,7 +35,7 @@ pub(super) fn a_semaphore_has_one_limit<W: World>() {
         let Err(CoordError::LimitMismatch { found, wanted, .. }) = answer else {
             panic!("{answer:?}")
         };
-        assert_eq!((found, wanted), (2, 3));
+        assert_eq!((found, wanted), (Limit::Permits(2), Limit::Permits(3)));
     }
     drop(permit);
     assert!(three.try_acquire().is_ok());

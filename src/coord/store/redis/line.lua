@@ -21,8 +21,8 @@ local ABSENT = 3000000
 -- and after so long it has none any more.
 local GONE = 60000000
 
--- Where, among what is only passed on, a row says of what kind its lease is.
-local LEASE = 4
+-- Where, among what is only passed on, a row has its tag, and says of what kind its lease is.
+local TAG, LEASE = 1, 4
 
 local META, HELD, LINE, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local server, lease_of_sessions, grace_if_other, counts_until, session, operation, key = unpack(ARGV, 1, 7)
@@ -440,6 +440,20 @@ function operations.extend(token, lease, is_renewal)
         end
     end
     return 0
+end
+
+-- Takes out what is held with that tag. Answers how many there were.
+function operations.evict(tag)
+    local count = 0
+    for at = #holders, 1, -1 do
+        if holders[at].about[TAG] == tag then
+            table.remove(holders, at)
+            count = count + 1
+        end
+    end
+    has_changed = true
+    settle()
+    return count
 end
 
 -- Takes out all that belongs to this session.

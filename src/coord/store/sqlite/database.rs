@@ -9,12 +9,16 @@
 //! | `session` | those that have held or waited for something, until they are closed or found dead |
 //! | `holder` | who holds a key: by key and token |
 //! | `waiter` | who waits for a key: by key and ticket |
+//! | `value` | averages and rate limits, by key |
 //!
 //! Tokens and tickets are drawn from one number: the last one and one more, or the microseconds of the wall clock and what
 //! the number is *ahead* of that, if those are more. So they grow whatever the clock does, and in a file that was restored as
 //! far as the clock can be trusted. The first time that a file is opened in a boot, or under another number of the file system,
 //! the number is moved ahead by 2^32, and that is written through to the disk: what else is committed can be lost with the
 //! power (`synchronous=NORMAL`), the last tokens with it.
+//!
+//! A file of version 1, which has no table of values, gets one when it is opened, and can't be opened any more by programs
+//! that know that version only. Those that have it open go on.
 //!
 //! Pages are small, 512 bytes: a grant changes two of them, giving it back one, and each is written to the log whole.
 
@@ -28,6 +32,7 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use rusqlite::config::DbConfig;
+use rusqlite::functions::FunctionFlags;
 use rusqlite::hooks::Wal;
 use rusqlite::wal::CheckpointMode;
 use rusqlite::{Connection, ErrorCode, OpenFlags};
@@ -35,12 +40,12 @@ use rusqlite::{Connection, ErrorCode, OpenFlags};
 use super::super::clock;
 use super::SqliteOptions;
 use crate::coord::error::Fault;
-use crate::coord::time::wall_clock;
+use crate::coord::time::{wall_clock, wall_time};
 
 /// What tells a store from other databases: "hapx".
 const APPLICATION: i64 = 0x6861_7078;
 /// The version of the tables.
-const VERSION: i64 = 1;
+const VERSION: i64 = 2;
 /// Before it, commits can be lost in the mode that is used here (<https://sqlite.org/wal.html#walresetbug>).
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How far the numbers are moved ahead for each boot.
@@ -106,6 +111,20 @@ const TABLES: &str = "
         due INTEGER,
         since INTEGER NOT NULL,
         PRIMARY KEY (key, ticket)
+    ) WITHOUT ROWID;
+";
+
+/// What has come with version 2.
+const VALUES: &str = "
+    CREATE TABLE value(
+        key TEXT PRIMARY KEY,
+        kind INTEGER NOT NULL,
+        total REAL,
+        count INTEGER NOT NULL,
+        per INTEGER,
+        since INTEGER NOT NULL,
+        ends INTEGER,
+        tag TEXT
     ) WITHOUT ROWID;
 ";
 
@@ -220,8 +239,13 @@ impl Database {
         self.begin(connection, "BEGIN")
     }
 
-    fn begin(&self, connection: &Connection, begin: &str) -> Result<(), Fault> {
+    /// For a statement that is a transaction by itself.
+    pub(super) fn expect_others(&self) {
         BUSY_UNTIL.set((None, self.busy_for));
+    }
+
+    fn begin(&self, connection: &Connection, begin: &str) -> Result<(), Fault> {
+        self.expect_others();
         connection.prepare_cached(begin)?.execute([])?;
         Ok(())
     }
@@ -417,6 +441,9 @@ fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, Fault> {
     // Otherwise some statements would be prepared again for each key.
     connection.set_db_config(DbConfig::SQLITE_DBCONFIG_ENABLE_QPSG, true)?;
     connection.set_prepared_statement_cache_capacity(64);
+    // A statement that waits for others is to see the time after that.
+    let flags = FunctionFlags::SQLITE_UTF8 | FunctionFlags::SQLITE_DIRECTONLY;
+    connection.create_scalar_function("wall_time", 0, flags, |_| Ok(wall_time().0))?;
     Ok(connection)
 }
 
@@ -449,16 +476,22 @@ fn prepare(connection: &Connection, origin: &str) -> Result<(), Fault> {
         connection.pragma_update(None, "page_size", 512)?;
         connection.pragma_update(None, "journal_mode", "wal")?;
         connection.execute_batch(&format!(
-            "BEGIN IMMEDIATE; {TABLES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
+            "BEGIN IMMEDIATE; {TABLES} {VALUES} PRAGMA application_id = {APPLICATION}; PRAGMA user_version = {VERSION}; COMMIT;"
         ))?;
     }
     if number("application_id")? != APPLICATION {
         return Err(says("it is a database of another program".to_owned()));
     }
+    if number("user_version")? == 1 {
+        // Nobody else opens it at the same time, and those who have it open see that the tables have changed.
+        connection.execute_batch(&format!(
+            "BEGIN IMMEDIATE; {VALUES} PRAGMA user_version = {VERSION}; COMMIT;"
+        ))?;
+    }
     let version = number("user_version")?;
     if version != VERSION {
         return Err(says(format!(
-            "its tables have version {version}, and this program knows version {VERSION} only"
+            "its tables have version {version}, and this program knows those up to version {VERSION} only"
         )));
     }
     let mode: String = connection.pragma_query_value(None, "journal_mode", |row| row.get(0))?;
