@@ -134,7 +134,6 @@ impl Link {
     }
 
     /// The same, but only once if it may have arrived.
-
     pub(super) fn request_once(
         &self,
         send: impl Fn(&mut Try<'_>) -> RedisResult<Value>,

@@ -1,0 +1,296 @@
+//! How a store on a Redis server is opened.
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::address::Credentials;
+use super::{RedisEngine, RedisStore};
+use crate::coord::CoordError;
+use crate::coord::error::Operation;
+use crate::coord::session::Session;
+
+/// How a [`RedisStore`] is opened.
+///
+/// # Examples
+///
+/// ```no_run
+/// use hapax::coord::RedisStore;
+/// use std::time::Duration;
+///
+/// let options = RedisStore::options().namespace("reports").session_lease(Duration::from_secs(10));
+/// let store = options.password("secret").open("redis://redis.example.org")?;
+/// # Ok::<_, hapax::coord::CoordError>(())
+/// ```
+#[derive(Clone)]
+pub struct RedisOptions {
+    pub(super) namespace: String,
+    pub(super) credentials: Credentials,
+    pub(super) session_lease: Duration,
+    pub(super) grace: Option<Duration>,
+    pub(super) request_timeout: Duration,
+    pub(super) busy_for: Duration,
+    pub(super) allow_eviction: bool,
+    pub(super) label: Option<String>,
+    pub(super) command: Option<String>,
+}
+
+/// Nobody lives to see more, and moments have an end.
+const LONGEST: Duration = Duration::from_secs(1 << 30);
+
+impl Default for RedisOptions {
+    fn default() -> Self {
+        Self {
+            namespace: "hapax".to_owned(),
+            credentials: Credentials::default(),
+            session_lease: Duration::from_secs(30),
+            grace: None,
+            request_timeout: Duration::from_secs(2),
+            busy_for: Duration::from_secs(5),
+            allow_eviction: false,
+            label: None,
+            command: None,
+        }
+    }
+}
+
+impl RedisOptions {
+    /// Which namespace it is: stores of different ones know nothing of each other. In a cluster each may lie on another server.
+    ///
+    /// # Examples
+    ///
+    /// See [`RedisOptions`].
+    #[must_use]
+    pub fn namespace(mut self, namespace: &str) -> Self {
+        self.namespace = namespace.to_owned();
+        self
+    }
+
+    /// Who connects, unless that is the default user. It is used instead of what the URL says.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    ///
+    /// let options = RedisStore::options().username("reports").password(&std::env::var("SECRET")?);
+    /// let store = options.open("redis://localhost")?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[must_use]
+    pub fn username(mut self, username: &str) -> Self {
+        self.credentials.username = Some(username.to_owned());
+        self
+    }
+
+    /// With which password. It is used instead of what the URL says, and is never shown, in errors or elsewhere.
+    ///
+    /// # Examples
+    ///
+    /// See [`username`](Self::username).
+    #[must_use]
+    pub fn password(mut self, password: &str) -> Self {
+        self.credentials.password = Some(password.to_owned());
+        self
+    }
+
+    /// With which password sentinels are asked, if they want one.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    ///
+    /// let options = RedisStore::options().sentinel_password("secret");
+    /// let store = options.open("redis+sentinel://one,two,three/main")?;
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    #[must_use]
+    pub fn sentinel_password(mut self, password: &str) -> Self {
+        self.credentials.sentinel_password = Some(password.to_owned());
+        self
+    }
+
+    /// How long what is held for the [session](Lease::Session) lasts when this process doesn't renew it any more; thirty
+    /// seconds if this isn't called. It is renewed each third of that.
+    ///
+    /// # Examples
+    ///
+    /// See [`RedisOptions`].
+    #[must_use]
+    pub fn session_lease(mut self, time: Duration) -> Self {
+        self.session_lease = time;
+        self
+    }
+
+    /// For how long nothing is granted after the server was started again, was emptied, or has given its place to another:
+    /// others may still hold what it has forgotten. If this isn't called, that is as long as the longest lease that anybody
+    /// has had in this namespace; where nothing is known of that, as long as the [session's](Self::session_lease), counted
+    /// from the server's start if it was never emptied.
+    ///
+    /// Zero is for servers whose locks don't matter any more then.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    /// use std::time::Duration;
+    ///
+    /// let store = RedisStore::options().grace(Duration::ZERO).open("redis://localhost")?;
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    #[must_use]
+    pub fn grace(mut self, time: Duration) -> Self {
+        self.grace = Some(time);
+        self
+    }
+
+    /// How long an answer of the server may take; two seconds if this isn't called. Then it is asked anew. For renewals it is
+    /// at most a third of the lease.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    /// use std::time::Duration;
+    ///
+    /// let options = RedisStore::options().request_timeout(Duration::from_millis(500));
+    /// let store = options.busy_for(Duration::from_secs(1)).open("redis://localhost")?;
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    #[must_use]
+    pub fn request_timeout(mut self, time: Duration) -> Self {
+        self.request_timeout = time.min(LONGEST);
+        self
+    }
+
+    /// For how long a call tries to reach the server, and those that have taken its place, before it ends with an error; five
+    /// seconds if this isn't called.
+    ///
+    /// # Examples
+    ///
+    /// See [`request_timeout`](Self::request_timeout).
+    #[must_use]
+    pub fn busy_for(mut self, time: Duration) -> Self {
+        self.busy_for = time.min(LONGEST);
+        self
+    }
+
+    /// Opens it though the server is set to throw things away when its memory is full (`maxmemory-policy`). A lock that is
+    /// thrown away is free: two may hold it, until the first one learns within a second that it has lost it.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    ///
+    /// let store = RedisStore::options().allow_eviction(true).open("redis://localhost")?;
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    #[must_use]
+    pub fn allow_eviction(mut self, allow_eviction: bool) -> Self {
+        self.allow_eviction = allow_eviction;
+        self
+    }
+
+    /// What this process calls itself where others [list](Store::list) who holds and waits.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    ///
+    /// let options = RedisStore::options().label("nightly").command("make all");
+    /// let store = options.open("redis://localhost")?;
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    #[must_use]
+    pub fn label(mut self, label: &str) -> Self {
+        self.label = Some(label.to_owned());
+        self
+    }
+
+    /// What this process runs, for the same purpose.
+    ///
+    /// # Examples
+    ///
+    /// See [`label`](Self::label).
+    #[must_use]
+    pub fn command(mut self, command: &str) -> Self {
+        self.command = Some(command.to_owned());
+        self
+    }
+
+    /// Trusts servers whose certificates are signed by one of these, in PEM, instead of those that the system trusts.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    ///
+    /// let options = RedisStore::options().root_certificate(&std::fs::read("ca.pem")?);
+    /// let store = options.open("rediss://redis.example.org")?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "coord-redis-tls")]
+    #[must_use]
+    pub fn root_certificate(mut self, pem: &[u8]) -> Self {
+        self.credentials.certificates().root_cert = Some(pem.to_vec());
+        self
+    }
+
+    /// Shows the server a certificate, and proves it with that key; both in PEM.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use hapax::coord::RedisStore;
+    ///
+    /// let (certificate, key) = (std::fs::read("client.pem")?, std::fs::read("client.key")?);
+    /// let options = RedisStore::options().client_certificate(&certificate, &key);
+    /// let store = options.open("rediss://redis.example.org")?;
+    /// # Ok::<_, Box<dyn std::error::Error>>(())
+    /// ```
+    #[cfg(feature = "coord-redis-tls")]
+    #[must_use]
+    pub fn client_certificate(mut self, certificate: &[u8], key: &[u8]) -> Self {
+        self.credentials.certificates().client_tls = Some(redis::ClientTlsConfig {
+            client_cert: certificate.to_vec(),
+            client_key: key.to_vec(),
+        });
+        self
+    }
+
+    /// Opens the store at that address.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`RedisStore::open`], and [`Store`](CoordError::Store) if the namespace is empty or has a brace in it.
+    ///
+    /// # Examples
+    ///
+    /// See [`RedisOptions`].
+    pub fn open(self, url: &str) -> Result<RedisStore, CoordError> {
+        let engine =
+            RedisEngine::open(url, self).map_err(|fault| fault.at(None, Operation::Open))?;
+        let engine = Arc::new(engine);
+        let session = Session::of(Arc::<RedisEngine>::clone(&engine));
+        Ok(RedisStore { session, engine })
+    }
+}
+
+impl fmt::Debug for RedisOptions {
+    /// Without passwords and keys.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RedisOptions")
+            .field("namespace", &self.namespace)
+            .field("session_lease", &self.session_lease)
+            .field("grace", &self.grace)
+            .field("request_timeout", &self.request_timeout)
+            .field("busy_for", &self.busy_for)
+            .field("allow_eviction", &self.allow_eviction)
+            .field("label", &self.label)
+            .field("command", &self.command)
+            .finish_non_exhaustive()
+    }
+}
