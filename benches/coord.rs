@@ -1,9 +1,11 @@
-//! How fast are locks that span processes, beside DiskCache?
+//! How fast are locks, averages and rate limits that span processes, beside DiskCache?
 //!
 //! Contestants, on files of their own in one directory: `hapax` and `hapax, strict` with a `SqliteStore`; `diskcache` with
-//! its `Lock`, if `HAPAX_PYTHON` names a Python that has it. Each process takes and gives back one lock all the time.
+//! its `Lock`, `Averager` and `throttle`, if `HAPAX_PYTHON` names a Python that has it. Each process does one thing with one key
+//! all the time.
 //!
 //! - *pairs*: of lock and unlock a second, all processes together, for 1, 2, 4 and 8 of them.
+//! - *additions*: to one average; *permits*: of one rate limit that never lets anybody wait. For 1 and 4 processes.
 //! - *hand-over*: from the release (its call, not its end) until another process has the lock that has waited for 20 ms.
 //! - *after a kill*: the same from the moment when the holder was killed.
 //!
@@ -16,20 +18,30 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hapax::coord::{Lock, SqliteStore};
+use hapax::coord::{Averager, Lock, RateLimiter, SqliteStore};
 
 const PYTHON: &str = "
 import sys, time, diskcache
-lock = diskcache.Lock(diskcache.Cache(sys.argv[1]), 'key')
-begin, end = float(sys.argv[2]), float(sys.argv[3])
+cache = diskcache.Cache(sys.argv[1])
+work, begin, end = sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
+lock = diskcache.Lock(cache, 'lock')
+averager = diskcache.Averager(cache, 'average')
+def pair():
+    with lock:
+        pass
+def addition():
+    averager.add(1.5)
+@diskcache.throttle(cache, 10**9, 1)
+def permit():
+    pass
+step = {'pairs': pair, 'additions': addition, 'permits': permit}[work]
 time.sleep(max(0, begin - time.time()))
-pairs = 0
+steps = 0
 while time.time() < end:
     for _ in range(10):
-        with lock:
-            pass
-    pairs += 10
-print(pairs)
+        step()
+    steps += 10
+print(steps)
 ";
 
 fn main() {
@@ -39,7 +51,7 @@ fn main() {
         .filter(|arg| !arg.starts_with("--"))
         .collect();
     match args.first().map(String::as_str) {
-        Some("pairs") => pairs(&args[1], &args[2], number(&args[3]), number(&args[4])),
+        Some("contest") => contest(&args[1], &args[2], number(&args[3]), number(&args[4])),
         Some("wait") => wait(&args[1]),
         Some("hold") => hold(&args[1]),
         turns => {
@@ -71,17 +83,36 @@ fn now() -> f64 {
 }
 
 /// One process of a contest.
-fn pairs(path: &str, kind: &str, begin: f64, end: f64) {
-    let lock = lock(path, kind);
+fn contest(path: &str, work: &str, begin: f64, end: f64) {
+    let store = SqliteStore::open(path).unwrap();
+    match work {
+        "additions" => {
+            let averager = Averager::new(&store, "average");
+            count(begin, end, || assert!(averager.add(1.5).is_ok()));
+        }
+        "permits" => {
+            let second = Duration::from_secs(1);
+            let limiter = RateLimiter::new(&store, "rate", 1_000_000_000, second);
+            count(begin, end, || limiter.acquire().unwrap());
+        }
+        kind => {
+            let lock = lock(path, kind);
+            count(begin, end, || lock.lock().unwrap().release().unwrap());
+        }
+    }
+}
+
+/// Says how often something was done in that time.
+fn count(begin: f64, end: f64, mut step: impl FnMut()) {
     std::thread::sleep(Duration::from_secs_f64((begin - now()).max(0.0)));
-    let mut pairs = 0;
+    let mut steps = 0;
     while now() < end {
         for _ in 0..10 {
-            lock.lock().unwrap().release().unwrap();
+            step();
         }
-        pairs += 10;
+        steps += 10;
     }
-    println!("{pairs}");
+    println!("{steps}");
 }
 
 /// Waits for the lock, says when it has got it, and once more for each line that it reads.
@@ -167,44 +198,32 @@ impl Contestant {
         }
     }
 
-    fn process(self, directory: &Path, begin: f64, end: f64) -> Process {
+    fn process(self, directory: &Path, work: &str, begin: f64, end: f64) -> Process {
         let times = [begin.to_string(), end.to_string()];
-        match self {
+        let (mut command, work) = match self {
             Self::DiskCache => {
-                let python = env::var("HAPAX_PYTHON").unwrap();
-                let cache = directory.join("diskcache");
-                Process::start(
-                    Command::new(python)
-                        .args(["-c", PYTHON])
-                        .arg(cache)
-                        .args(times),
-                )
+                let mut python = Command::new(env::var("HAPAX_PYTHON").unwrap());
+                python.args(["-c", PYTHON]).arg(directory.join("diskcache"));
+                (python, work)
             }
             _ => {
-                let kind = if self == Self::Strict {
-                    "strict"
-                } else {
-                    "barging"
-                };
                 let mut command = Command::new(env::current_exe().unwrap());
-                command
-                    .arg("pairs")
-                    .arg(directory.join("locks.db"))
-                    .arg(kind)
-                    .args(times);
-                Process::start(&mut command)
+                command.arg("contest").arg(directory.join("locks.db"));
+                let is_strict = self == Self::Strict && work == "pairs";
+                (command, if is_strict { "strict" } else { work })
             }
-        }
+        };
+        Process::start(command.arg(work).args(times))
     }
 
-    /// Pairs a second.
-    fn contest(self, directory: &Path, processes: usize, seconds: f64) -> f64 {
+    /// Steps a second.
+    fn contest(self, directory: &Path, work: &str, processes: usize, seconds: f64) -> f64 {
         let begin = now() + 0.4;
         let mut processes: Vec<_> = (0..processes)
-            .map(|_| self.process(directory, begin, begin + seconds))
+            .map(|_| self.process(directory, work, begin, begin + seconds))
             .collect();
-        let pairs = processes.iter_mut().map(|process| number(&process.line()));
-        pairs.sum::<f64>() / seconds
+        let steps = processes.iter_mut().map(|process| number(&process.line()));
+        steps.sum::<f64>() / seconds
     }
 }
 
@@ -218,20 +237,23 @@ fn compare(turns: usize, seconds: f64) {
     if !has_python {
         println!("without diskcache: HAPAX_PYTHON names no Python that has it");
     }
-    for processes in [1, 2, 4, 8] {
+    let contests = [1, 2, 4, 8].map(|processes| ("pairs", processes));
+    let values = [1, 4].map(|processes| [("additions", processes), ("permits", processes)]);
+    for (work, processes) in contests.into_iter().chain(values.into_iter().flatten()) {
         let mut results: Vec<(Contestant, Vec<f64>)> = Contestant::ALL
             .into_iter()
             .filter(|contestant| has_python || *contestant != Contestant::DiskCache)
+            .filter(|contestant| work == "pairs" || *contestant != Contestant::Strict)
             .map(|contestant| (contestant, Vec::new()))
             .collect();
         for _ in 0..turns {
             for (contestant, results) in &mut results {
-                results.push(contestant.contest(directory, processes, seconds));
+                results.push(contestant.contest(directory, work, processes, seconds));
             }
         }
         for (contestant, results) in results {
             report(
-                &format!("pairs/s, {processes} processes, {}", contestant.name()),
+                &format!("{work}/s, {processes} processes, {}", contestant.name()),
                 results,
                 1.0,
             );

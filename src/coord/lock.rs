@@ -35,8 +35,8 @@ use super::store::{Ask, Store, Want};
 /// ```
 #[derive(Clone)]
 pub struct Lock {
-    session: Arc<Session>,
-    ask: Ask,
+    pub(super) session: Arc<Session>,
+    pub(super) ask: Ask,
 }
 
 impl Lock {
@@ -254,6 +254,40 @@ impl Lock {
     pub async fn lock_async(&self) -> Result<LockGuard, CoordError> {
         let hold = self.session.clerk.acquire(self.ask.clone()).await?;
         Ok(LockGuard(Guard::of(&self.session, hold, By::Clerk)))
+    }
+
+    /// Does something while the lock is held, and gives it back. If that panics it is given back as well.
+    ///
+    /// # Errors
+    ///
+    /// - Those of [`lock`](Self::lock), before anything was done.
+    /// - [`Lost`](CoordError::Lost), [`StoreReplaced`](CoordError::StoreReplaced) or [`Closed`](CoordError::Closed) if it wasn't
+    ///   held any more in the end: it was done, but perhaps not alone. If the store is only too busy to give it back then,
+    ///   that is no error, and is done later.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use hapax::coord::{Lock, MemoryStore};
+    ///
+    /// let store = MemoryStore::new();
+    /// let reports = Lock::new(&store, "reports");
+    /// let sum = reports.synchronized(|guard| {
+    ///     assert!(guard.is_valid());
+    ///     1 + 1
+    /// })?;
+    /// assert_eq!(sum, 2);
+    /// # Ok::<_, hapax::coord::CoordError>(())
+    /// ```
+    #[doc(alias = "barrier")]
+    pub fn synchronized<R>(&self, f: impl FnOnce(&LockGuard) -> R) -> Result<R, CoordError> {
+        let guard = self.lock()?;
+        let answer = f(&guard);
+        match guard.release() {
+            // Nobody else has it before that is done.
+            Ok(()) | Err(CoordError::Busy { .. } | CoordError::Store { .. }) => Ok(answer),
+            Err(error) => Err(error),
+        }
     }
 
     /// Whether somebody holds it, in whatever mode. It may have changed when this returns, and who has died may count.

@@ -22,8 +22,8 @@ use std::time::{Duration, Instant};
 use common::{Rng, SeedOnFailure, scaled, seed};
 use hapax::coord::{
     Averager, CircleStep, CoordError, FencingGate, HolderStatus, Kind, Lease, Limit, Lock,
-    LockGuard, MemoryStore, Mode, Operation, Owner, Permit, RLock, RateLimiter, Semaphore, Status,
-    Store, WaiterStatus,
+    LockGuard, LockSet, MemoryStore, Mode, Operation, Owner, Permit, RLock, RateLimiter, Semaphore,
+    SingleFlight, Status, Store, WaiterStatus,
 };
 
 /// For how long something may take that is expected to come about.

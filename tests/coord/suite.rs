@@ -19,7 +19,9 @@ mod queue;
 mod rate_limiter;
 mod rlock;
 mod semaphore;
+mod several;
 mod shared;
+mod single_flight;
 mod status;
 mod tags;
 mod tasks;
@@ -65,6 +67,8 @@ macro_rules! suite {
                 a_drop_gives_it_back
                 a_session_excludes_itself
                 a_worker_is_kept_out
+                test_barrier
+                what_is_synchronized_gives_back
                 a_guard_outlives_its_thread_and_its_store
                 a_time_limit_is_kept
                 keys_are_any_text
@@ -161,6 +165,29 @@ macro_rules! suite {
                 names_of_locks_are_others
                 closing_ends_a_wait
                 nobody_is_let_by;
+            single_flight:
+                a_cold_miss_is_computed_once
+                an_old_value_is_taken_at_once
+                test_memoize_stampede
+                test_memoize_stampede_fibonacci
+                nearly_over_means_early
+                as_early_as_the_dice_say
+                who_computes_gets_the_error
+                a_panic_lets_the_next_one_in
+                errors_of_reads_come_through
+                who_was_forestalled_computes_nothing
+                two_that_need_each_other
+                of_itself_it_is_a_deadlock
+                a_closed_store_computes_nothing
+                a_beta_that_means_nothing;
+            several:
+                all_or_nothing
+                opposite_orders_are_no_deadlock
+                a_key_that_is_there_twice
+                the_time_is_that_of_all
+                a_task_takes_several
+                of_several_stores
+                none_at_all;
             tags:
                 what_has_a_tag_is_taken_away
                 a_holder_whose_tag_is_taken_away_learns_of_it

@@ -162,3 +162,41 @@ pub(super) fn counts_are_exact<W: World>() {
     tasks.into_iter().for_each(Task::answer);
     assert_eq!(number.load(Ordering::Relaxed), 200);
 }
+
+/// DiskCache's `test_barrier`: two workers never overlap.
+pub(super) fn test_barrier<W: World>() {
+    let world = W::new();
+    let inside = Arc::new(AtomicU32::new(0));
+    let tasks = [(); 2].map(|()| {
+        let (lock, inside) = (Lock::new(&world.session(), "a"), inside.clone());
+        task(move || {
+            for _ in 0..20 {
+                let answer = lock.synchronized(|guard| {
+                    assert_eq!(inside.fetch_add(1, Ordering::SeqCst), 0);
+                    thread::yield_now();
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                    guard.fencing_token()
+                });
+                assert!(answer.unwrap() > 0);
+            }
+        })
+    });
+    tasks.into_iter().for_each(Task::answer);
+}
+
+/// Whatever comes of it, and says so if it was lost.
+pub(super) fn what_is_synchronized_gives_back<W: World>() {
+    let (_world, one, other) = two::<W>();
+    let (mine, theirs) = (Lock::new(&one, "a"), Lock::new(&other, "a"));
+    let message = common::panic_of(|| mine.synchronized(|_| panic!("that was it")));
+    assert!(message.contains("that was it"));
+    let mut done = false;
+    let answer = theirs.synchronized(|guard| {
+        done = true;
+        one.force_unlock("a", guard.fencing_token()).unwrap();
+        mine.try_lock().unwrap()
+    });
+    assert!(done && is_lost(&answer));
+    mine.synchronized(|_| assert!(theirs.try_lock().is_err()))
+        .unwrap();
+}
