@@ -10,6 +10,7 @@
 //! - `cluster`: namespaces on several nodes, and slots that move;
 //! - `processes`: holders and waiters that are killed, stopped and forked;
 //! - `tls`: servers that speak TLS;
+//! - `values`: averages and rate limits among faults;
 //! - `storm`: many processes that are killed at random.
 //!
 //! The test program starts itself as an *agent* (`agent`), which does what it reads and says what came of it.
@@ -29,6 +30,7 @@ mod servers;
 mod storm;
 #[cfg(feature = "coord-redis-tls")]
 mod tls;
+mod values;
 
 use std::sync::mpsc::{self, Receiver};
 use std::time::Duration;
@@ -53,6 +55,7 @@ fn main() {
     trials.extend(processes::trials());
     #[cfg(feature = "coord-redis-tls")]
     trials.extend(tls::trials());
+    trials.extend(values::trials());
     trials.extend(storm::trials());
     let mut arguments = Arguments::from_args();
     // Most of the time they wait for a lease to end.

@@ -273,7 +273,7 @@ fn check(spans: Vec<(u64, Span)>) {
     assert!(by_key.len() as u64 >= KEYS);
     for spans in by_key.values_mut() {
         spans.sort_by_key(|span| span.from);
-        assert!(spans.len() > 20, "little was done: {}", spans.len());
+        assert!(spans.len() > 5, "little was done: {}", spans.len());
         for pair in spans.windows(2) {
             assert!(pair[0].until <= pair[1].from, "two at once: {pair:?}");
             assert!(pair[0].token < pair[1].token, "a token went back: {pair:?}");

@@ -15,7 +15,8 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use redis::{
-    Connection, ConnectionInfo, ErrorKind, RedisError, RedisResult, ServerErrorKind, Value,
+    Connection, ConnectionInfo, ConnectionLike, ErrorKind, RedisError, RedisResult,
+    ServerErrorKind, Value,
 };
 
 use super::address::{Address, Watched, elsewhere, says};
@@ -23,6 +24,8 @@ use crate::coord::error::Fault;
 
 /// How many connections stay open that nobody uses.
 const MOST_IDLE: usize = 8;
+/// A connection that nobody has used for that long may be broken, which one would only learn by what is sent over it.
+const UNSURE_AFTER: Duration = Duration::from_millis(10);
 /// Between tries, at first and at most.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(2), Duration::from_millis(100));
 
@@ -51,6 +54,7 @@ pub(super) struct Server {
     /// Its clock, in microseconds, not later than it was at that moment here.
     clock: (u64, Instant),
     address: String,
+    used: Instant,
 }
 
 /// One try of a request.
@@ -155,7 +159,7 @@ impl Link {
             let time = left
                 .min(self.settings.request_timeout)
                 .max(Duration::from_millis(1));
-            let (remedy, fault) = match self.try_once(time, is_again, &send) {
+            let (remedy, fault) = match self.try_once(time, is_again, goes_on, &send) {
                 Ok(value) => return Ok(value),
                 Err(trouble) => trouble,
             };
@@ -177,10 +181,15 @@ impl Link {
         &self,
         time: Duration,
         is_again: bool,
+        goes_on: bool,
         send: impl Fn(&mut Try<'_>) -> RedisResult<Value>,
     ) -> Result<Value, (Remedy, Fault)> {
         let began = Instant::now();
-        let idle = self.idle.lock().pop();
+        let mut idle = self.idle.lock().pop();
+        if !goes_on && idle.as_mut().is_some_and(|server| !server.is_sound(time)) {
+            // Nobody could tell later that the request hasn't arrived.
+            idle = None;
+        }
         let mut server = match idle {
             Some(server) => server,
             None => self.connect(time)?,
@@ -210,6 +219,7 @@ impl Link {
                 Err((Remedy::Again, fault))
             }
             Ok(value) => {
+                server.used = Instant::now();
                 let mut idle = self.idle.lock();
                 if idle.len() < MOST_IDLE {
                     idle.push(server);
@@ -388,6 +398,7 @@ impl Link {
             run,
             clock,
             address,
+            used: Instant::now(),
         })
     }
 
@@ -398,6 +409,13 @@ impl Link {
 }
 
 impl Server {
+    /// Whether something that is sent over the connection arrives, as far as that can be told.
+    fn is_sound(&mut self, time: Duration) -> bool {
+        self.used.elapsed() < UNSURE_AFTER
+            || self.connection.set_read_timeout(Some(time)).is_ok()
+                && self.connection.check_connection()
+    }
+
     /// What its clock shows at least, in microseconds.
     fn now(&self) -> u64 {
         let (then, at) = self.clock;
