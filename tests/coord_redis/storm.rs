@@ -3,20 +3,21 @@
 //! It lasts five seconds, or as many as `HAPAX_STORM_SECONDS` says. Each process says when it has got a lock and when it is
 //! about to give it back, by the machine's clock, and the test looks at all of it together:
 //!
-//! - no two hold a key at the same time, as long as they have reason to believe that they do: who was killed has held it
-//!   until right before that;
+//! - no two hold a key at the same time, unless both share it: each says when, and holds it if it finds after that
+//!   that its grant is valid; who was killed has held it until right before that;
 //! - tokens grow in the order in which a key was held, and none is granted twice;
-//! - a resource that refuses old tokens has refused none that was valid;
 //! - all go on to the end, so nobody has slept through its turn;
 //! - nothing is left behind.
 //!
 //! In a rough storm the server forgets its scripts and cuts connections as well. In others it is killed and started again,
-//! forgets everything, or a replica takes its place that may lack the last writes.
+//! forgets everything, or a replica takes its place that may lack the last writes; or processes are stopped for longer than
+//! their leases last.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use hapax::coord::{CoordError, Lock, Semaphore, Store};
+use rustix::process::Signal;
 use rustix::time::{ClockId, clock_gettime};
 
 use crate::agent::Agent;
@@ -31,6 +32,8 @@ crate::trials! {
     a_storm_of_flushes,
     a_storm_of_fail_overs,
     a_storm_of_permits,
+    a_storm_of_readers,
+    a_storm_of_stops,
 }
 
 const PROCESSES: usize = 6;
@@ -56,16 +59,17 @@ pub(crate) fn run(place: &str, kind: &str) {
             };
             if let Some(permit) = taken(permit) {
                 let place = key * u64::from(PERMITS) + u64::from(permit.slot());
-                let say = |what: &str| say(what, place, permit.fencing_token(), permit.is_valid());
-                let gave = hold(&mut random, say);
+                let (token, is_valid) = (permit.fencing_token(), || permit.is_valid());
+                let gave = hold(&mut random, &format!("{place} {token} alone"), is_valid);
                 give_back(permit.release(), kind, gave);
             }
             continue;
         }
         let lock = Lock::new(&store, &name);
-        let lock = match kind {
-            "strict" => lock.strict(),
-            _ => lock,
+        let (lock, how) = match kind {
+            "strict" => (lock.strict(), "alone"),
+            "readers" if random.u8(..4) > 0 => (lock.shared(), "shared"),
+            _ => (lock, "alone"),
         };
         let guard = match random.u8(..8) {
             // Some give up.
@@ -74,8 +78,8 @@ pub(crate) fn run(place: &str, kind: &str) {
             _ => lock.lock(),
         };
         if let Some(guard) = taken(guard) {
-            let say = |what: &str| say(what, key, guard.fencing_token(), guard.is_valid());
-            let gave = hold(&mut random, say);
+            let (token, is_valid) = (guard.fencing_token(), || guard.is_valid());
+            let gave = hold(&mut random, &format!("{key} {token} {how}"), is_valid);
             give_back(guard.release(), kind, gave);
         }
     }
@@ -91,14 +95,14 @@ fn taken<G>(answer: Result<G, CoordError>) -> Option<G> {
     None
 }
 
-/// Answers when.
-fn say(what: &str, place: u64, token: u64, is_valid: bool) -> u64 {
-    let now = now();
-    println!("{what} {place} {token} {now} {is_valid}");
-    now
-}
-
-fn hold(random: &mut fastrand::Rng, say: impl Fn(&str) -> u64) -> u64 {
+/// Says when something was got and when it was about to be given back. Answers the latter.
+fn hold(random: &mut fastrand::Rng, what: &str, is_valid: impl Fn() -> bool) -> u64 {
+    let say = |event: &str| {
+        // Whatever is valid now was so then.
+        let now = now();
+        println!("{event} {what} {now} {}", is_valid());
+        now
+    };
     say("got");
     if random.u8(..4) == 0 {
         std::thread::sleep(Duration::from_micros(random.u64(..1500)));
@@ -116,7 +120,7 @@ fn give_back(answer: Result<(), CoordError>, kind: &str, gave: u64) {
 
 /// Whether it is no failure that something is lost which was valid at that time.
 fn may_lose(kind: &str, then: u64) -> bool {
-    matches!(kind, "flushes" | "fail-overs") || now() - then > LEASE.as_nanos() as u64 / 2
+    matches!(kind, "flushes" | "fail-overs" | "stops") || now() - then > LEASE.as_nanos() as u64 / 2
 }
 
 fn now() -> u64 {
@@ -137,6 +141,7 @@ struct Span {
     from: u64,
     until: u64,
     token: u64,
+    is_shared: bool,
 }
 
 /// What was seen of a storm.
@@ -173,6 +178,14 @@ fn a_storm_of_fail_overs() {
 /// Each permit is looked at by itself.
 fn a_storm_of_permits() {
     storm("permits");
+}
+
+fn a_storm_of_readers() {
+    storm("readers");
+}
+
+fn a_storm_of_stops() {
+    storm("stops");
 }
 
 fn storm(kind: &str) {
@@ -212,6 +225,12 @@ fn storm(kind: &str) {
             _ => {}
         }
         let victim = random.usize(..PROCESSES);
+        if kind == "stops" {
+            agents[victim].signal(Signal::STOP);
+            std::thread::sleep(Duration::from_millis(random.u64(..1500)));
+            agents[victim].signal(Signal::CONT);
+            continue;
+        }
         let killed = now();
         agents[victim].kill();
         record.read(&mut agents[victim], killed);
@@ -237,27 +256,36 @@ impl Record {
     fn read(&mut self, agent: &mut Agent, killed: u64) -> bool {
         let mut open = None;
         while let Some(line) = agent.next() {
-            let words: Vec<_> = line.split(' ').collect();
-            let number = |at: usize| words.get(at).and_then(|word: &&str| word.parse().ok());
-            let is_valid = words.get(4) == Some(&"true");
-            match (words[0], number(1), number(2), number(3)) {
-                ("got", Some(key), Some(token), Some(from)) if is_valid => {
-                    open = Some((key, token, from));
+            match *line.split(' ').collect::<Vec<_>>() {
+                ["got", key, token, how, from, "true"] => {
+                    let from = from.parse().unwrap();
+                    let span = Span {
+                        from,
+                        until: from,
+                        token: token.parse().unwrap(),
+                        is_shared: how == "shared",
+                    };
+                    open = Some((key.parse().unwrap(), span));
                 }
-                ("gave", Some(key), Some(token), Some(until)) => {
+                ["gave", _, _, _, until, is_valid] => {
                     // Who was slow has lost it meanwhile, and knows it.
-                    let from = open.take().map_or(until, |(_, _, from)| from);
-                    let until = if is_valid { until } else { from };
-                    self.spans.push((key, Span { from, until, token }));
+                    if let Some((key, mut span)) = open.take() {
+                        if is_valid == "true" {
+                            span.until = until.parse().unwrap();
+                        }
+                        self.spans.push((key, span));
+                    }
                 }
-                ("failed", ..) => self.failures.push(line),
-                ("done", ..) => return true,
+                ["failed", ..] => self.failures.push(line),
+                ["done"] => return true,
                 _ => {}
             }
         }
-        if let Some((key, token, from)) = open {
-            let until = killed.max(from);
-            self.spans.push((key, Span { from, until, token }));
+        if let Some((key, mut span)) = open {
+            // As far as its lease may have gone.
+            let end = span.from + LEASE.as_nanos() as u64 / 2;
+            span.until = killed.clamp(span.from, end);
+            self.spans.push((key, span));
         }
         false
     }
@@ -274,9 +302,15 @@ fn check(spans: Vec<(u64, Span)>) {
     for spans in by_key.values_mut() {
         spans.sort_by_key(|span| span.from);
         assert!(spans.len() > 5, "little was done: {}", spans.len());
-        for pair in spans.windows(2) {
-            assert!(pair[0].until <= pair[1].from, "two at once: {pair:?}");
-            assert!(pair[0].token < pair[1].token, "a token went back: {pair:?}");
+        for (at, one) in spans.iter().enumerate() {
+            for next in spans[at + 1..].iter().take(PROCESSES) {
+                // Those who share it may come in any order.
+                if !(one.is_shared && next.is_shared) {
+                    let pair = format!("{one:?}, {next:?}");
+                    assert!(one.until <= next.from, "two at once: {pair}");
+                    assert!(one.token < next.token, "a token went back: {pair}");
+                }
+            }
         }
     }
 }
