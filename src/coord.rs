@@ -83,6 +83,7 @@ mod single_flight;
 mod status;
 mod store;
 mod time;
+mod trace;
 
 pub use averager::Averager;
 pub use deadlock::{Circle, CircleStep};

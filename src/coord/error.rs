@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::deadlock::Circle;
 use super::store::Rate;
+use super::trace;
 use crate::finalize::BoxError;
 
 /// Why something that spans processes can't be done.
@@ -400,6 +401,9 @@ impl Fault {
             key: key.cloned(),
             operation,
         };
+        if let Self::Busy = self {
+            trace::busy(&at);
+        }
         match self {
             Self::Kind { found, wanted, .. } => CoordError::KindMismatch { at, found, wanted },
             Self::Limit { found, wanted, .. } => CoordError::LimitMismatch {
