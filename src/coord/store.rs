@@ -21,7 +21,7 @@ pub use memory::MemoryStore;
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub(super) use value::{Mean, OfAverage, Rate, Turn};
 
-/// A place where locks and semaphores lie: a [`MemoryStore`], or with the feature `coord-sqlite` a `SqliteStore`.
+/// A place where locks, semaphores, rate limits and averages lie: a [`MemoryStore`], or with the feature `coord-sqlite` a `SqliteStore`.
 ///
 /// A clone of a store is the same one, and with the last of them and of all that was made with it the store is closed.
 /// Nobody else can implement this.
