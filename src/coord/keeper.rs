@@ -44,7 +44,7 @@ impl Late {
     fn key(&self) -> &str {
         match self {
             Self::Grant(key, _) => key,
-            Self::Place(place) => &place.key,
+            Self::Place(place) => &place.ask.key,
         }
     }
 }
@@ -232,7 +232,7 @@ impl Keeper {
         match thing {
             Late::Grant(key, token) => self.engine.release(key, *token).map(drop),
             Late::Place(place) => match self.engine.leave(place)? {
-                Some(holder) => self.engine.release(&place.key, holder.token).map(drop),
+                Some(holder) => self.engine.release(&place.ask.key, holder.token).map(drop),
                 None => Ok(()),
             },
         }

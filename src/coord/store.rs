@@ -297,7 +297,7 @@ pub(super) enum Entered {
 /// A waiter's place in a queue.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub(super) key: Arc<str>,
+    pub(super) ask: Ask,
     pub(super) ticket: u64,
     pub(super) bell: Bell,
     /// What it waits for was held in its own name when it came.
