@@ -47,6 +47,10 @@ impl Address {
                 url.scheme
             )));
         }
+        #[cfg(feature = "coord-redis-tls")]
+        if matches!(scheme, "rediss" | "valkeys") {
+            choose_encryption();
+        }
         let hosts = || url.hosts.split(',');
         if !sentinel {
             let nodes = hosts().map(|host| {
@@ -189,6 +193,15 @@ impl Credentials {
     )]
     fn certify(&self, info: ConnectionInfo) -> Result<ConnectionInfo, Fault> {
         Ok(info)
+    }
+}
+
+/// Who encrypts in this process, unless that was chosen before. Without a choice there would be a panic.
+#[cfg(feature = "coord-redis-tls")]
+fn choose_encryption() {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        // Somebody else may choose at the same time, and that is as good.
+        let _ = rustls::crypto::ring::default_provider().install_default();
     }
 }
 
