@@ -1,12 +1,14 @@
 //! What can be said on the command line.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser, Subcommand};
 
-use crate::exit::{Exit, USAGE};
+use crate::exit::{Exit, USAGE, say};
+use crate::secret;
 
 /// Some thirty years.
 const LONG: Duration = Duration::from_secs(1 << 30);
@@ -164,8 +166,12 @@ impl Args {
     /// Reads the command line. What has nothing to do but to show a text is done here.
     pub(crate) fn read() -> Result<Self, Exit> {
         Self::try_parse().map_err(|error| {
-            // Nobody has to listen.
-            let _ = error.print();
+            let text = error.to_string();
+            match secret::hide(&text) {
+                // Nobody has to listen.
+                Cow::Borrowed(_) => drop(error.print()),
+                Cow::Owned(text) => say(text.trim_end()),
+            }
             if error.use_stderr() {
                 Exit::Status(USAGE)
             } else {
@@ -196,7 +202,8 @@ fn key(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// A time that may have a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text
         .parse()
         .map_err(|_| "it isn't a number of seconds".to_owned())?;
