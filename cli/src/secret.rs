@@ -3,7 +3,7 @@
 use std::borrow::Cow;
 
 /// The same without the passwords of the URLs in it. Of `redis://user:secret@host` all that is between the first colon and the
-/// last `@` is left out, so that one which should have been encoded isn't shown either.
+/// last `@` is left out, so that one which should have been encoded isn't shown either. Neither is one without a host.
 pub(crate) fn hide(text: &str) -> Cow<'_, str> {
     let mut shown = String::new();
     for word in text.split_inclusive(char::is_whitespace) {
@@ -22,7 +22,9 @@ pub(crate) fn hide(text: &str) -> Cow<'_, str> {
 /// What is before a password, and what is after it.
 fn password(word: &str) -> Option<(&str, &str)> {
     let login = word.find("://")? + "://".len();
-    let end = word.rfind('@').filter(|&end| login < end)?;
+    let at = word.rfind('@').filter(|&at| login < at);
+    let has_no_user = word[login..].starts_with(':');
+    let end = at.or_else(|| has_no_user.then(|| word.trim_end().len()))?;
     if word[login..].starts_with('[') {
         // What a URL is like, for people.
         return None;
@@ -43,6 +45,7 @@ mod tests {
                 "sh -c 'X=redis://me:a:b@c@host make'",
                 "sh -c 'X=redis://me:***@host make'",
             ),
+            ("redis://:secret\n", "redis://:***\n"),
             ("redis://:a/b@one,two\nrest", "redis://:***@one,two\nrest"),
         ] {
             assert_eq!(hide(text), shown);
@@ -54,7 +57,7 @@ mod tests {
             "x://[me[:pw]@]host",
             "a  b\n",
             "",
-            "@x://:",
+            "@x://",
         ] {
             assert_eq!(hide(text), text);
         }

@@ -1,8 +1,9 @@
 //! What is refused, what statuses mean, and the pages.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::common::{Place, code, output};
 
@@ -141,9 +142,12 @@ fn a_command_that_a_signal_has_ended_has_128_and_its_number(place: Place) {
 
 fn what_cant_be_executed_is_told_from_what_was_not_found(place: Place) {
     fs::write(place.path("plain"), "text").unwrap();
+    fs::write(place.path("unmarked"), "exit 0").unwrap();
+    fs::set_permissions(place.path("unmarked"), Permissions::from_mode(0o755)).unwrap();
     let of = |command: &str| code(&mut place.hapax(["lock", "k", command]));
     for (command, expected) in [
         ("./plain", 126),
+        ("./unmarked", 126),
         ("/", 126),
         ("./nothing", 127),
         ("no-such-program", 127),
