@@ -86,13 +86,13 @@ impl Rate {
     }
 
     /// In what time a permit comes in, in whole nanoseconds: never too short.
-    fn interval(self) -> Duration {
+    pub(in crate::coord) fn interval(self) -> Duration {
         let nanoseconds = self.per.as_nanos().div_ceil(u128::from(self.count));
         Duration::from_nanos(u64::try_from(nanoseconds).unwrap_or(u64::MAX))
     }
 
     /// How long an empty bucket takes to fill.
-    fn whole(self) -> Duration {
+    pub(in crate::coord) fn whole(self) -> Duration {
         self.interval().saturating_mul(self.count)
     }
 
