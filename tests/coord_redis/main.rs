@@ -7,6 +7,7 @@
 //! - `keys`: keys and namespaces of all kinds, and what is left of them;
 //! - `network`: replies and messages that get lost, connections that are cut, stalled and slow;
 //! - `faults`: servers that are restarted, emptied, full, stopped, failed over, and whose scripts are forgotten;
+//! - `grace`: servers that have forgotten something, in all ways, and what may be granted then;
 //! - `cluster`: namespaces on several nodes, and slots that move;
 //! - `processes`: holders and waiters that are killed, stopped and forked;
 //! - `tls`: servers that speak TLS;
@@ -21,6 +22,7 @@ mod redis_server;
 mod agent;
 mod cluster;
 mod faults;
+mod grace;
 mod keys;
 mod network;
 mod open;
@@ -51,6 +53,7 @@ fn main() {
     trials.extend(keys::trials());
     trials.extend(network::trials());
     trials.extend(faults::trials());
+    trials.extend(grace::trials());
     trials.extend(cluster::trials());
     trials.extend(processes::trials());
     #[cfg(feature = "coord-redis-tls")]

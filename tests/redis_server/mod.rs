@@ -167,6 +167,11 @@ impl Server {
         replica
     }
 
+    /// Where it also listens.
+    pub fn socket(&self) -> std::path::PathBuf {
+        self.process.file("socket")
+    }
+
     pub fn port(&self) -> u16 {
         self.process.port()
     }
