@@ -63,7 +63,8 @@ fn assert_alone(place: &Place, url: &str, held: &hapax::coord::LockGuard) {
     assert!(answer.is_err() || !held.is_valid(), "two holders");
     let answer = Lock::new(&other, "k").try_lock_for(3 * place.lease);
     let token = answer.unwrap().fencing_token();
-    assert!(!held.is_valid() && token > held.fencing_token());
+    assert!(!held.is_valid(), "{:?}", held.remaining());
+    assert!(token > held.fencing_token(), "{token}, {held:?}");
 }
 
 /// That was opened when the server had everything.

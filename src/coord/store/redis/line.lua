@@ -58,9 +58,10 @@ if stored[2] ~= server then
         return redis.status_reply('LOOK')
     end
     -- What was granted before may be forgotten, and its holders don't know yet.
+    -- The time is part of the step: if a server before has made one that is forgotten as well, this one goes further.
+    number = math.max(number + FORGOTTEN + now - changed, now)
     changed = now
     doubt = math.max(longest, tonumber(lease_of_sessions))
-    number = number + FORGOTTEN
     redis.call('HSET', META, 'server', server, 'changed', changed, 'doubt', doubt, 'number', number)
 end
 -- Until then nothing is granted.

@@ -401,8 +401,12 @@ impl Link {
         let Some(run) = info.get::<String>("run_id") else {
             return Err(said(Remedy::None, "doesn't tell its run_id"));
         };
-        // Another one, when it has been a replica in between.
-        let history: String = info.get("master_replid").unwrap_or_default();
+        // What it is since it was a replica in between.
+        let was_replica = info
+            .get::<i64>("second_repl_offset")
+            .is_some_and(|at| at >= 0);
+        let history: Option<String> = info.get("master_replid").filter(|_| was_replica);
+        let history = history.unwrap_or_default();
         Ok(Server {
             connection,
             run: format!("{run}:{history}"),
