@@ -123,12 +123,13 @@ impl RedisOptions {
         self
     }
 
-    /// For how long nothing is granted after the server was started again, was emptied, or has given its place to another:
-    /// others may still hold what it has forgotten. If this isn't called, that is as long as the longest lease that anybody
-    /// has had in this namespace; where nothing is known of that, as long as the [session's](Self::session_lease), counted
-    /// from the server's start if it was never emptied.
+    /// For how long nothing is granted after the server was started again, was emptied, or has taken the place of another one:
+    /// others may still hold what it has forgotten. A namespace that it knows nothing of may be new or forgotten, so that
+    /// holds for the first grant as well. If this isn't called, it is the longest lease that may not have ended, as far as the
+    /// server knows, or that of a [session](Self::session_lease), if that is longer.
     ///
-    /// Zero is for servers whose locks don't matter any more then.
+    /// It is for what this store is granted, so all who share locks should say the same. Zero is for servers whose locks don't
+    /// matter any more then, and for tests.
     ///
     /// # Examples
     ///
