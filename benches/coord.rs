@@ -1,47 +1,65 @@
-//! How fast are locks, averages and rate limits that span processes, beside DiskCache?
+//! How fast are locks, averages and rate limits that span processes, beside DiskCache and redis-py?
 //!
 //! Contestants, on files of their own in one directory: `hapax` and `hapax, strict` with a `SqliteStore`; `diskcache` with
-//! its `Lock`, `Averager` and `throttle`, if `HAPAX_PYTHON` names a Python that has it. Each process does one thing with one key
-//! all the time.
+//! its `Lock`, `Averager` and `throttle`. On a Redis server, with the feature `coord-redis`: `hapax` and `hapax, strict` with a
+//! `RedisStore`; `redis-py` with its `Lock`. The Python is what `HAPAX_PYTHON` names, if it does. Each process does one
+//! thing with one key all the time.
 //!
 //! - *pairs*: of lock and unlock a second, all processes together, for 1, 2, 4 and 8 of them.
+//! - *working pairs*: the same where each process holds the lock for a millisecond, and then does something else for one.
 //! - *additions*: to one average; *permits*: of one rate limit that never lets anybody wait. For 1 and 4 processes.
 //! - *hand-over*: from the release (its call, not its end) until another process has the lock that has waited for 20 ms.
 //! - *after a kill*: the same from the moment when the holder was killed.
 //!
 //! Contestants take turns, and the median over the turns is shown, with the least and the greatest.
-//! `cargo bench --features coord-sqlite --bench coord -- [TURNS [SECONDS]]`
+//! `cargo bench --features coord-sqlite,coord-redis --bench coord -- [TURNS [SECONDS]]`
+
+#[cfg(feature = "coord-redis")]
+#[path = "../tests/redis_server/mod.rs"]
+mod redis_server;
 
 use std::env;
 use std::io::{BufRead, BufReader, Write};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use hapax::coord::{Averager, Lock, RateLimiter, SqliteStore};
+use hapax::coord::{Averager, Lock, RateLimiter, SqliteStore, Store};
 
-const PYTHON: &str = "
-import sys, time, diskcache
-cache = diskcache.Cache(sys.argv[1])
-work, begin, end = sys.argv[2], float(sys.argv[3]), float(sys.argv[4])
+const DISKCACHE: &str = "
+import diskcache
+cache = diskcache.Cache(place)
 lock = diskcache.Lock(cache, 'lock')
 averager = diskcache.Averager(cache, 'average')
-def pair():
-    with lock:
-        pass
 def addition():
     averager.add(1.5)
 @diskcache.throttle(cache, 10**9, 1)
 def permit():
     pass
-step = {'pairs': pair, 'additions': addition, 'permits': permit}[work]
+steps = {'additions': addition, 'permits': permit}
+";
+
+const REDIS_PY: &str = "
+import redis
+lock = redis.Redis.from_url(place).lock('lock', timeout=30)
+steps = {}
+";
+
+const PYTHON: &str = "
+def pair():
+    with lock:
+        pass
+def working_pair():
+    with lock:
+        time.sleep(0.001)
+    time.sleep(0.001)
+step = {'pairs': pair, 'working pairs': working_pair, **steps}[work]
 time.sleep(max(0, begin - time.time()))
-steps = 0
+count = 0
 while time.time() < end:
-    for _ in range(10):
-        step()
-    steps += 10
-print(steps)
+    step()
+    count += 1
+print(count)
 ";
 
 fn main() {
@@ -51,13 +69,21 @@ fn main() {
         .filter(|arg| !arg.starts_with("--"))
         .collect();
     match args.first().map(String::as_str) {
-        Some("contest") => contest(&args[1], &args[2], number(&args[3]), number(&args[4])),
+        Some("contest") => contest(
+            &args[1],
+            &args[2],
+            &args[3],
+            number(&args[4]),
+            number(&args[5]),
+        ),
         Some("wait") => wait(&args[1]),
         Some("hold") => hold(&args[1]),
         turns => {
             let turns = turns.map_or(5.0, number) as usize;
             let seconds = args.get(1).map_or(1.0, |seconds| number(seconds));
-            compare(turns, seconds);
+            compare_on_files(turns, seconds);
+            #[cfg(feature = "coord-redis")]
+            compare_on_a_server(turns, seconds);
         }
     }
 }
@@ -66,13 +92,14 @@ fn number(text: &str) -> f64 {
     text.parse().expect("a number")
 }
 
-fn lock(path: &str, kind: &str) -> Lock {
-    let lock = Lock::new(&SqliteStore::open(path).unwrap(), "key");
-    if kind == "strict" {
-        lock.strict()
-    } else {
-        lock
+/// A store on that file or server.
+fn open(place: &str) -> Box<dyn Store> {
+    #[cfg(feature = "coord-redis")]
+    if place.starts_with("redis://") {
+        let options = hapax::coord::RedisStore::options().grace(Duration::ZERO);
+        return Box::new(options.open(place).unwrap());
     }
+    Box::new(SqliteStore::open(place).unwrap())
 }
 
 fn now() -> f64 {
@@ -83,22 +110,30 @@ fn now() -> f64 {
 }
 
 /// One process of a contest.
-fn contest(path: &str, work: &str, begin: f64, end: f64) {
-    let store = SqliteStore::open(path).unwrap();
+fn contest(place: &str, work: &str, kind: &str, begin: f64, end: f64) {
+    let store = open(place);
+    let mut lock = Lock::new(&*store, "key");
+    if kind == "strict" {
+        lock = lock.strict();
+    }
+    let millisecond = Duration::from_millis(1);
     match work {
         "additions" => {
-            let averager = Averager::new(&store, "average");
+            let averager = Averager::new(&*store, "average");
             count(begin, end, || assert!(averager.add(1.5).is_ok()));
         }
         "permits" => {
             let second = Duration::from_secs(1);
-            let limiter = RateLimiter::new(&store, "rate", 1_000_000_000, second);
+            let limiter = RateLimiter::new(&*store, "rate", 1_000_000_000, second);
             count(begin, end, || limiter.acquire().unwrap());
         }
-        kind => {
-            let lock = lock(path, kind);
-            count(begin, end, || lock.lock().unwrap().release().unwrap());
-        }
+        "pairs" => count(begin, end, || lock.lock().unwrap().release().unwrap()),
+        _ => count(begin, end, || {
+            let guard = lock.lock().unwrap();
+            std::thread::sleep(millisecond);
+            guard.release().unwrap();
+            std::thread::sleep(millisecond);
+        }),
     }
 }
 
@@ -107,17 +142,15 @@ fn count(begin: f64, end: f64, mut step: impl FnMut()) {
     std::thread::sleep(Duration::from_secs_f64((begin - now()).max(0.0)));
     let mut steps = 0;
     while now() < end {
-        for _ in 0..10 {
-            step();
-        }
-        steps += 10;
+        step();
+        steps += 1;
     }
     println!("{steps}");
 }
 
 /// Waits for the lock, says when it has got it, and once more for each line that it reads.
-fn wait(path: &str) {
-    let lock = lock(path, "barging");
+fn wait(place: &str) {
+    let lock = Lock::new(&*open(place), "key");
     for line in std::io::stdin().lines() {
         line.unwrap();
         let guard = lock.lock().unwrap();
@@ -127,8 +160,8 @@ fn wait(path: &str) {
 }
 
 /// Takes the lock, says so, and says when it has begun to give it back, after it has read a line.
-fn hold(path: &str) {
-    let lock = lock(path, "barging");
+fn hold(place: &str) {
+    let lock = Lock::new(&*open(place), "key");
     let mut lines = std::io::stdin().lines();
     while lines.next().is_some() {
         let guard = lock.lock().unwrap();
@@ -156,11 +189,11 @@ impl Process {
         Self { child, lines }
     }
 
-    fn own(role: &str, path: &Path) -> Self {
+    fn own(role: &str, place: &str) -> Self {
         Self::start(
             Command::new(env::current_exe().unwrap())
                 .arg(role)
-                .arg(path),
+                .arg(place),
         )
     }
 
@@ -185,70 +218,108 @@ enum Contestant {
     Hapax,
     Strict,
     DiskCache,
+    #[cfg(feature = "coord-redis")]
+    RedisPy,
 }
 
 impl Contestant {
-    const ALL: [Self; 3] = [Self::Hapax, Self::Strict, Self::DiskCache];
-
     fn name(self) -> &'static str {
         match self {
             Self::Hapax => "hapax",
             Self::Strict => "hapax, strict",
             Self::DiskCache => "diskcache",
+            #[cfg(feature = "coord-redis")]
+            Self::RedisPy => "redis-py",
         }
     }
 
-    fn process(self, directory: &Path, work: &str, begin: f64, end: f64) -> Process {
+    /// What it is made with in Python.
+    fn python(self) -> Option<&'static str> {
+        match self {
+            Self::Hapax | Self::Strict => None,
+            Self::DiskCache => Some(DISKCACHE),
+            #[cfg(feature = "coord-redis")]
+            Self::RedisPy => Some(REDIS_PY),
+        }
+    }
+
+    fn process(self, place: &str, work: &str, begin: f64, end: f64) -> Process {
         let times = [begin.to_string(), end.to_string()];
-        let (mut command, work) = match self {
-            Self::DiskCache => {
-                let mut python = Command::new(env::var("HAPAX_PYTHON").unwrap());
-                python.args(["-c", PYTHON]).arg(directory.join("diskcache"));
-                (python, work)
-            }
-            _ => {
-                let mut command = Command::new(env::current_exe().unwrap());
-                command.arg("contest").arg(directory.join("locks.db"));
-                let is_strict = self == Self::Strict && work == "pairs";
-                (command, if is_strict { "strict" } else { work })
-            }
+        let Some(python) = self.python() else {
+            let kind = if self == Self::Strict {
+                "strict"
+            } else {
+                "barging"
+            };
+            let mut command = Command::new(env::current_exe().unwrap());
+            return Process::start(command.args(["contest", place, work, kind]).args(times));
         };
-        Process::start(command.arg(work).args(times))
+        let arguments = "import sys, time
+place, work, begin, end = sys.argv[1], sys.argv[2], float(sys.argv[3]), float(sys.argv[4])";
+        let program = [arguments, python, PYTHON].concat();
+        let place = if self == Self::DiskCache {
+            format!("{place}.diskcache")
+        } else {
+            place.to_owned()
+        };
+        let mut command = Command::new(env::var("HAPAX_PYTHON").unwrap());
+        Process::start(command.args(["-c", &program, &place, work]).args(times))
     }
 
     /// Steps a second.
-    fn contest(self, directory: &Path, work: &str, processes: usize, seconds: f64) -> f64 {
+    fn contest(self, place: &str, work: &str, processes: usize, seconds: f64) -> f64 {
         let begin = now() + 0.4;
         let mut processes: Vec<_> = (0..processes)
-            .map(|_| self.process(directory, work, begin, begin + seconds))
+            .map(|_| self.process(place, work, begin, begin + seconds))
             .collect();
         let steps = processes.iter_mut().map(|process| number(&process.line()));
         steps.sum::<f64>() / seconds
     }
 }
 
-fn compare(turns: usize, seconds: f64) {
+fn compare_on_files(turns: usize, seconds: f64) {
     let directory = tempfile::tempdir_in(
         env::var_os("HAPAX_BENCH_DIR").map_or_else(env::temp_dir, PathBuf::from),
     )
     .unwrap();
-    let directory = directory.path();
+    let place = directory.path().join("locks.db");
+    let place = place.to_str().expect("a path that is a text");
+    println!("on files");
+    let contestants = [Contestant::Hapax, Contestant::Strict, Contestant::DiskCache];
+    compare(place, &contestants, turns, seconds);
+    hand_over(place, turns * 40);
+    kills(place, turns * 8);
+}
+
+#[cfg(feature = "coord-redis")]
+fn compare_on_a_server(turns: usize, seconds: f64) {
+    let server = redis_server::Server::start();
+    println!("on a Redis server");
+    let contestants = [Contestant::Hapax, Contestant::Strict, Contestant::RedisPy];
+    compare(&server.url(), &contestants, turns, seconds);
+    hand_over(&server.url(), turns * 40);
+}
+
+fn compare(place: &str, contestants: &[Contestant], turns: usize, seconds: f64) {
     let has_python = env::var_os("HAPAX_PYTHON").is_some();
     if !has_python {
-        println!("without diskcache: HAPAX_PYTHON names no Python that has it");
+        println!("without rivals: HAPAX_PYTHON names no Python that has them");
     }
-    let contests = [1, 2, 4, 8].map(|processes| ("pairs", processes));
+    let pairs = [1, 2, 4, 8].map(|processes| ("pairs", processes));
+    let working = [2, 4, 8].map(|processes| ("working pairs", processes));
     let values = [1, 4].map(|processes| [("additions", processes), ("permits", processes)]);
-    for (work, processes) in contests.into_iter().chain(values.into_iter().flatten()) {
-        let mut results: Vec<(Contestant, Vec<f64>)> = Contestant::ALL
-            .into_iter()
-            .filter(|contestant| has_python || *contestant != Contestant::DiskCache)
-            .filter(|contestant| work == "pairs" || *contestant != Contestant::Strict)
-            .map(|contestant| (contestant, Vec::new()))
+    let values = values.into_iter().flatten();
+    for (work, processes) in pairs.into_iter().chain(working).chain(values) {
+        let is_of_locks = work.ends_with("pairs");
+        let mut results: Vec<(Contestant, Vec<f64>)> = contestants
+            .iter()
+            .filter(|contestant| has_python || contestant.python().is_none())
+            .filter(|contestant| is_of_locks || has_values(**contestant))
+            .map(|contestant| (*contestant, Vec::new()))
             .collect();
         for _ in 0..turns {
             for (contestant, results) in &mut results {
-                results.push(contestant.contest(directory, work, processes, seconds));
+                results.push(contestant.contest(place, work, processes, seconds));
             }
         }
         for (contestant, results) in results {
@@ -259,13 +330,15 @@ fn compare(turns: usize, seconds: f64) {
             );
         }
     }
-    hand_over(directory, turns * 40);
-    kills(directory, turns * 8);
 }
 
-fn hand_over(directory: &Path, times: usize) {
-    let path = directory.join("locks.db");
-    let (mut holder, mut waiter) = (Process::own("hold", &path), Process::own("wait", &path));
+/// There is no order in values, and redis-py has none.
+fn has_values(contestant: Contestant) -> bool {
+    matches!(contestant, Contestant::Hapax | Contestant::DiskCache)
+}
+
+fn hand_over(place: &str, times: usize) {
+    let (mut holder, mut waiter) = (Process::own("hold", place), Process::own("wait", place));
     let mut results = Vec::new();
     for _ in 0..times {
         holder.tell();
@@ -279,12 +352,11 @@ fn hand_over(directory: &Path, times: usize) {
     report("hand-over, µs", results, 0.1);
 }
 
-fn kills(directory: &Path, times: usize) {
-    let path = directory.join("locks.db");
-    let mut waiter = Process::own("wait", &path);
+fn kills(place: &str, times: usize) {
+    let mut waiter = Process::own("wait", place);
     let mut results = Vec::new();
     for _ in 0..times {
-        let mut holder = Process::own("hold", &path);
+        let mut holder = Process::own("hold", place);
         holder.tell();
         holder.line();
         waiter.tell();

@@ -252,12 +252,12 @@ fn odd_options() {
             place.options().busy_for(time),
         ];
         for options in options {
-            if let Ok(store) = options.open(&place.url) {
-                if let Ok(guard) = Lock::new(&store, "k").try_lock() {
-                    let _ = (guard.is_valid(), guard.remaining());
-                    let _ = store.list();
-                    let _ = guard.release();
-                }
+            if let Ok(store) = options.open(&place.url)
+                && let Ok(guard) = Lock::new(&store, "k").try_lock()
+            {
+                let _ = (guard.is_valid(), guard.remaining());
+                let _ = store.list();
+                let _ = guard.release();
             }
         }
         let store = place.open();
