@@ -1,4 +1,4 @@
-//! Locks and semaphores that span processes, after DiskCache's recipes.
+//! Locks, semaphores, rate limits and averages that span processes, after DiskCache's recipes.
 //!
 //! | DiskCache | here |
 //! |---|---|
@@ -6,7 +6,12 @@
 //! | `Lock(cache, key, expire, tag)` | [`Lock`], [`Lock::lease`], [`Lock::tag`] |
 //! | `RLock(cache, key)` | [`RLock`] |
 //! | `BoundedSemaphore(cache, key, value)` | [`Semaphore`] |
-//! | none | [`Lock::shared`], time limits, [`fencing_token`](LockGuard::fencing_token), [`lost`](LockGuard::lost), [`Store::list`], [`Store::force_unlock`] |
+//! | `barrier(cache, lock)` | [`Lock::synchronized`] |
+//! | `Averager(cache, key, expire, tag)` | [`Averager`] |
+//! | `throttle(cache, count, seconds)` | [`RateLimiter`] |
+//! | `memoize_stampede(cache, expire, beta)` | [`SingleFlight`], over a cache of the caller's |
+//! | `cache.evict(tag)` | [`Store::evict`] |
+//! | none | [`Lock::shared`], [`LockSet`], time limits, [`fencing_token`](LockGuard::fencing_token), [`lost`](LockGuard::lost), [`Store::list`], [`Store::force_unlock`] |
 //!
 //! ```
 //! use hapax::coord::{Lock, MemoryStore};
@@ -36,20 +41,50 @@
 //!
 //! Two processes that take two locks in opposite orders wait for each other for ever, unless the locks have an [`Owner`],
 //! that of an [`RLock`] being its thread. Then the one that closes the circle gets [`CoordError::Deadlock`]. Waits with a time
-//! limit are never part of one: they end by themselves.
+//! limit are never part of one: they end by themselves. Who needs several locks at once takes them by a [`LockSet`], in an
+//! order that everybody keeps.
+//!
+//! # What stays
+//!
+//! Rate limits and averages belong to nobody: they are in the store when all processes have ended, and after a boot. So a
+//! [`RateLimiter`] doesn't let a full burst by whenever a program starts, and an [`Averager`] goes on where it was. Who waits for
+//! a limit takes a permit in advance and sleeps until that comes in. They are told by the wall clock; if that is set back, nobody
+//! waits longer for it.
+//!
+//! A [`SingleFlight`] keeps nothing but how long a computation takes. The value is wherever the caller puts it; what is here
+//! is that one computes it, and the others wait, or take the old one.
+//!
+//! ```
+//! use hapax::coord::{CoordError, MemoryStore, RateLimiter};
+//! use std::time::Duration;
+//!
+//! let store = MemoryStore::new();
+//! // A hundred calls a minute, of all processes together.
+//! let calls = RateLimiter::new(&store, "calls", 100, Duration::from_secs(60));
+//! match calls.try_acquire() {
+//!     Ok(()) => println!("call"),
+//!     Err(CoordError::RateLimited { retry_after, .. }) => println!("not before {retry_after:?}"),
+//!     Err(error) => return Err(error),
+//! }
+//! # Ok::<_, CoordError>(())
+//! ```
 //!
 //! # Blocking, and what runs inside
 //!
-//! `lock` and `acquire` block the thread. All other calls, and the drop of a guard, take a short transaction or two: some 20 µs
+//! `lock` and `acquire` block the thread, and so does [`SingleFlight::get`], which calls code of the caller: to read while nothing
+//! is held or the lock is, to compute while that is. All other calls, and the drop of a guard, take a short transaction or two: some 20 µs
 //! each on a SQLite file, and each waits for others no longer than [its limit]; threads of a process take turns. On a Redis
-//! server it is a request, which is tried again for [as long as it may]. No code of the caller runs inside. A guard that is
+//! server it is a request, which is tried again for [as long as it may]. No code of the caller runs inside of those. A guard that is
 //! dropped while the store is busy, or full, is given back later by a thread of the store; [`release`](LockGuard::release) says
 //! what happened. A process has one such thread for each store that it holds something in.
 //!
-//! Tasks don't block: [`Lock::lock_async`] and [`Semaphore::acquire_async`] work on any executor and lose nothing when they are
+//! Tasks don't block: [`Lock::lock_async`], [`Semaphore::acquire_async`] and [`RateLimiter::acquire_async`] work on any executor and lose nothing when they are
 //! dropped; a second thread of the store stands in the queues for them.
 //!
 //! In a thread of a [`Scope`](crate::sync::Scope) that is cancelled, waits end with [`CoordError::Cancelled`] within a second.
+//!
+//! With the feature `tracing` there are events for what somebody may want to find in a log: a wait of more than a second, a
+//! grant that is lost or was taken away, a store that was busy, and what is given back late.
 //!
 //! A store in memory, with a clock that a test sets and sessions that die on command, is for one's own tests:
 //! [`MemoryStore`]. The protocol, what a crash leaves, and what can't be promised: [docs/COORD.md].
@@ -93,6 +128,7 @@ mod single_flight;
 mod status;
 mod store;
 mod time;
+mod trace;
 
 pub use averager::Averager;
 pub use deadlock::{Circle, CircleStep};

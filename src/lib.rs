@@ -34,8 +34,8 @@
 //! - [`finalize`]: finalizers on a thread of their own, and values that live as long as a key.
 //! - `sync`, with the feature of that name: Python's threading primitives and python-safethread's monitors and scopes, which
 //!   break deadlocks instead of hanging.
-//! - `coord`, with the feature `coord-sqlite`: locks and semaphores that the processes of a machine share; with `coord-redis`
-//!   those of many machines.
+//! - `coord`, with the feature `coord-sqlite`: locks, semaphores and rate limits that the processes of a machine share, and
+//!   what one of them computes for all; with `coord-redis` those of many machines.
 //!
 //! # Guarantees
 //!
@@ -88,7 +88,8 @@
 //! - `arc-swap` (default): `arc_swap::RefCnt` for the handles, so that `ArcSwapAny<Interned<T>>` works.
 //! - `sync`: locks, monitors and scopes that break deadlocks instead of hanging.
 //! - `coord-sqlite`: locks and semaphores that processes share, on a SQLite file; SQLite is bundled. `coord-redis`: among many
-//!   machines, on a Redis server; `coord-redis-tls`: over TLS, with rustls. `coord`: the same in memory, for tests.
+//!   machines, on a Redis server; `coord-redis-tls`: over TLS, with rustls. `coord`: the same in memory, for tests. `tracing`:
+//!   events of them.
 //! - `serde`: handles are serialised as their values, and deserialised into an interner.
 //!
 //! # How it works

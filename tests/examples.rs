@@ -215,6 +215,21 @@ fn of_many_processes_one_builds_and_each_has_it_once() {
     );
 }
 
+/// Ten at once, and the other twenty each ten milliseconds.
+#[cfg(feature = "coord-sqlite")]
+#[test]
+fn three_processes_call_no_more_often_than_they_may() {
+    let text = printed("rate_limit");
+    let lines: Vec<_> = text.lines().collect();
+    let time = lines[0]
+        .strip_prefix("30 calls in ")
+        .and_then(|rest| rest.strip_suffix(" ms"));
+    assert!(time.expect(&text).parse::<u32>().unwrap() >= 200);
+    assert!(lines[1].ends_with(" ms until a call was let by"), "{text}");
+    assert!(lines[2].starts_with("the next one may come"), "{text}");
+    assert_eq!(lines.len(), 3);
+}
+
 #[cfg(feature = "sync")]
 #[test]
 fn tasks_run_when_those_that_they_need_are_done() {

@@ -15,6 +15,7 @@ use super::keeper::{Keeper, Late};
 use super::store::line::{PATIENCE, Room};
 use super::store::{Ask, Entered, Extension, Holder, Otherwise, Place, Sleeper, Standing};
 use super::time::Time;
+use super::trace;
 use crate::sync::check_cancelled;
 
 /// After how long a wait it is looked for a deadlock.
@@ -201,6 +202,8 @@ pub(super) struct Waiting {
     looked_at: Time,
     /// When it looks at the latest.
     pub(super) until: Time,
+    /// That it has waited for long.
+    has_told: bool,
 }
 
 /// How it goes on with a waiter.
@@ -231,6 +234,7 @@ impl Waiting {
             ahead: Vec::new(),
             looked_at: began,
             until: began,
+            has_told: false,
         };
         waiting.check_at = waiting.first_check();
         waiting
@@ -313,6 +317,10 @@ impl Waiting {
                 Room::UntilOthersCome(_) => Some(now.after(PATIENCE / 10)),
                 _ => look_at,
             };
+            if !self.has_told && self.began.after(SAFETY) <= now {
+                self.has_told = true;
+                trace::waits(&key, now.since(self.began));
+            }
             let limits = [self.deadline, self.check_at, look_at];
             let until = limits.into_iter().flatten().min();
             self.until = until.map_or(now.after(SAFETY), |until| until.min(now.after(SAFETY)));

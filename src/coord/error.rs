@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use super::deadlock::Circle;
 use super::store::{Place, Rate, Want};
+use super::trace;
 use crate::finalize::BoxError;
 
 /// Why something that spans processes can't be done.
@@ -433,6 +434,9 @@ impl Fault {
             key: key.cloned(),
             operation,
         };
+        if let Self::Busy = self {
+            trace::busy(&at);
+        }
         match self {
             Self::Kind { found, wanted, .. } => CoordError::KindMismatch { at, found, wanted },
             Self::Limit { found, wanted, .. } => CoordError::LimitMismatch {

@@ -8,6 +8,7 @@ use parking_lot::Mutex;
 use super::lease::Lease;
 use super::store::{Extension, Holder};
 use super::time::Time;
+use super::trace;
 use crate::sync::Event;
 
 /// A grant, as its session knows it.
@@ -56,6 +57,14 @@ impl Hold {
                 renew: renewal(renews_for, expires, now),
             }),
         }
+    }
+
+    /// Now it is known.
+    pub(super) fn lose(&self) {
+        if !self.lost.is_set() {
+            trace::lost(&self.key, self.token);
+        }
+        self.lost.set();
     }
 
     pub(super) fn is_valid(&self, now: Time) -> bool {

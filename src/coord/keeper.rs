@@ -15,6 +15,7 @@ use super::hold::Hold;
 use super::session::extend;
 use super::store::{Engine, Extension, Place};
 use super::time::Time;
+use super::trace;
 
 /// How often it is checked what is still held.
 const CHECK_EVERY: Duration = Duration::from_secs(1);
@@ -37,6 +38,15 @@ pub(super) struct Keeper {
 pub(super) enum Late {
     Grant(Arc<str>, u64),
     Place(Place),
+}
+
+impl Late {
+    fn key(&self) -> &str {
+        match self {
+            Self::Grant(key, _) => key,
+            Self::Place(place) => &place.ask.key,
+        }
+    }
 }
 
 #[derive(Default)]
@@ -89,6 +99,7 @@ impl Keeper {
 
     /// To be given back as soon as that is possible.
     pub(super) fn give_back_late(self: &Arc<Self>, late: Late) {
+        trace::gives_back_late(late.key());
         let next = self.engine.now().after(RETRY_EVERY);
         let mut state = self.state.lock();
         state.late.push(late);
@@ -133,7 +144,7 @@ impl Keeper {
         }
         // Of other errors others hear; here it is tried again as long as leases last.
         if let Err(Fault::Replaced | Fault::ForkedChild) = done {
-            holds.iter().for_each(|hold| hold.lost.set());
+            holds.iter().for_each(|hold| hold.lose());
         }
     }
 
@@ -142,7 +153,7 @@ impl Keeper {
         let holds: Vec<_> = self.state.lock().holds.values().cloned().collect();
         for hold in &holds {
             if !hold.is_valid(now) {
-                hold.lost.set();
+                hold.lose();
             }
         }
         holds
@@ -202,7 +213,7 @@ impl Keeper {
     /// Unless it is just being given back.
     fn lose(&self, hold: &Hold) {
         if self.state.lock().holds.contains_key(&hold.token) {
-            hold.lost.set();
+            hold.lose();
         }
     }
 
@@ -221,7 +232,7 @@ impl Keeper {
         match thing {
             Late::Grant(key, token) => self.engine.release(key, *token).map(drop),
             Late::Place(place) => match self.engine.leave(place)? {
-                Some(holder) => self.engine.release(&place.key, holder.token).map(drop),
+                Some(holder) => self.engine.release(&place.ask.key, holder.token).map(drop),
                 None => Ok(()),
             },
         }

@@ -11,6 +11,7 @@ use super::hold::Hold;
 use super::keeper::{Keeper, Late};
 use super::status::{HolderStatus, Mode, ProcessStatus, Status, WaiterStatus};
 use super::store::{Engine, Extension, Listing, SessionRow, Want};
+use super::trace;
 
 /// What all handles of a store share. With the last of them it is closed.
 pub struct Session {
@@ -38,7 +39,7 @@ impl Session {
         match extend(&*self.engine, hold, time, Extension::ByHolder) {
             Ok(true) => Ok(()),
             Ok(false) => {
-                hold.lost.set();
+                hold.lose();
                 Err(CoordError::lost(&hold.key, Operation::Extend, hold.token))
             }
             Err(fault) => Err(fault.at(Some(&hold.key), Operation::Extend)),
@@ -48,16 +49,20 @@ impl Session {
     pub(super) fn force_unlock(&self, key: &str, fencing_token: u64) -> Result<(), CoordError> {
         let key = Arc::from(key);
         match self.engine.force_unlock(&key, fencing_token) {
-            Ok(true) => Ok(()),
+            Ok(true) => {
+                trace::force_unlocked(&key, fencing_token);
+                Ok(())
+            }
             Ok(false) => Err(CoordError::not_held(&key, fencing_token)),
             Err(fault) => Err(fault.at(Some(&key), Operation::ForceUnlock)),
         }
     }
 
     pub(super) fn evict(&self, tag: &str) -> Result<usize, CoordError> {
-        self.engine
-            .evict(tag)
-            .map_err(|fault| fault.at(Some(&Arc::from(tag)), Operation::Evict))
+        let evicted = self.engine.evict(tag);
+        let count = evicted.map_err(|fault| fault.at(Some(&Arc::from(tag)), Operation::Evict))?;
+        trace::evicted(tag, count);
+        Ok(count)
     }
 
     pub(super) fn close(&self) -> Result<(), CoordError> {

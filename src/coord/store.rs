@@ -37,8 +37,8 @@ pub use redis::{RedisOptions, RedisStore};
 pub use sqlite::{SqliteOptions, SqliteStore};
 pub(super) use value::{Mean, OfAverage, Rate, Turn};
 
-/// A place where locks and semaphores lie: a [`MemoryStore`], with the feature `coord-sqlite` a `SqliteStore`, with
-/// `coord-redis` a `RedisStore`.
+/// A place where locks, semaphores, rate limits and averages lie: a [`MemoryStore`], with the feature `coord-sqlite` a
+/// `SqliteStore`, with `coord-redis` a `RedisStore`.
 ///
 /// A clone of a store is the same one, and with the last of them and of all that was made with it the store is closed.
 /// Nobody else can implement this.
@@ -297,7 +297,7 @@ pub(super) enum Entered {
 /// A waiter's place in a queue.
 #[derive(Clone, Debug)]
 pub(super) struct Place {
-    pub(super) key: Arc<str>,
+    pub(super) ask: Ask,
     pub(super) ticket: u64,
     pub(super) bell: Bell,
     /// What it waits for was held in its own name when it came.

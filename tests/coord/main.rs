@@ -13,6 +13,8 @@ mod model;
 mod rates;
 mod stress;
 mod suite;
+#[cfg(feature = "tracing")]
+mod trace;
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, TryRecvError};
 use std::sync::{Arc, Barrier};

@@ -62,7 +62,7 @@ pub(crate) fn run(path: &str) {
             ["limited", count, key] => limited(&store, count, key),
             ["start"] => start(&store),
             ["full", key] => full(&store, path, key),
-            _ => panic!("what is {line:?}?"),
+            _ => crate::values::answer(&store, &words),
         };
         println!("{answer}");
     }

@@ -7,6 +7,7 @@ mod containers;
 mod files;
 mod processes;
 mod storm;
+mod values;
 
 use libtest_mimic::{Arguments, Trial};
 
@@ -21,6 +22,7 @@ fn main() {
     trials.extend(processes::trials());
     trials.extend(files::trials());
     trials.extend(containers::trials());
+    trials.extend(values::trials());
     trials.extend(storm::trials());
     libtest_mimic::run(&Arguments::from_args(), trials).exit();
 }

@@ -243,7 +243,7 @@ impl Line {
         };
         let bell = bell()?;
         let place = Place {
-            key: Arc::clone(&ask.key),
+            ask: ask.clone(),
             ticket: self.queue(ask, bell, moment),
             bell,
             waits_for_itself: self.is_held_by(ask.owner.as_ref()),

@@ -419,7 +419,7 @@ impl Engine for MemoryEngine {
         let mut rows = self.rows()?;
         let rows = &mut *rows;
         let now = self.shared.now_in(rows);
-        let Some(line) = rows.lines.get(&place.key) else {
+        let Some(line) = rows.lines.get(&place.ask.key) else {
             return Ok(Standing::Gone);
         };
         let last_number = &mut rows.last_number;
@@ -427,14 +427,14 @@ impl Engine for MemoryEngine {
     }
 
     fn claim(&self, place: &Place, dead: &[u64]) -> Result<Standing, Fault> {
-        self.transact(&place.key, dead, |line, moment| {
+        self.transact(&place.ask.key, dead, |line, moment| {
             line.settle(moment);
             self.standing(place, line, moment)
         })
     }
 
     fn leave(&self, place: &Place) -> Result<Option<Holder>, Fault> {
-        self.transact(&place.key, &[], |line, moment| {
+        self.transact(&place.ask.key, &[], |line, moment| {
             line.leave(place.ticket, moment)
         })
     }

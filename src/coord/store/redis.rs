@@ -27,7 +27,7 @@ use self::address::{Address, says};
 use self::bells::Bells;
 use self::link::{Failure, Link, Settings, Try};
 pub use self::options::RedisOptions;
-use self::rows::{Reply, Row, about, micros, mode, want};
+use self::rows::{Reply, Row, about, given, kind, micros, mode, want};
 use super::clock;
 use super::fork::Process;
 use super::line::Room;
@@ -269,10 +269,12 @@ impl RedisEngine {
                 .arg(u8::from(ask.is_strict))
                 .arg(u8::from(otherwise == Otherwise::Queue))
                 .arg(u8::from(is_again))
+                .arg(kind(ask.lease))
+                .arg(given(ask.tag.as_deref()))
                 .arg(&about);
         });
-        let place = Place {
-            key: Arc::clone(&ask.key),
+        let mut place = Place {
+            ask: ask.clone(),
             ticket: 0,
             bell,
             waits_for_itself: false,
@@ -298,33 +300,42 @@ impl RedisEngine {
                 Ok(Entered::Refused(Vec::new()))
             }
             "waiting" => {
-                let mut place = place;
-                let standing = self.standing(&mut place.ticket, &ask.key, sent, &value)?;
+                place.ticket = reply.number()?;
+                let standing = self.standing(ask, sent, &value)?;
                 Ok(Entered::Queued(place, standing))
             }
-            _ => match self.standing(&mut 0, &ask.key, sent, &value)? {
+            _ => match self.standing(ask, sent, &value)? {
                 Standing::Granted(holder) => Ok(Entered::Granted(holder)),
                 _ => Err(says("a script has answered what it never does".to_owned())),
             },
         }
     }
 
-    /// What a script says of how somebody stands, and which ticket that is.
-    fn standing(
-        &self,
-        ticket: &mut u64,
-        key: &Arc<str>,
-        sent: Time,
-        value: &Value,
-    ) -> Result<Standing, Fault> {
+    /// What a script says of how somebody stands who has asked for that.
+    fn standing(&self, ask: &Ask, sent: Time, value: &Value) -> Result<Standing, Fault> {
         let mut reply = Reply::of(value)?;
-        match reply.text()? {
+        let answer = reply.text()?;
+        let number: u64 = match answer {
+            "gone" => return Ok(Standing::Gone),
+            _ => reply.number()?,
+        };
+        match answer {
             "granted" => {
-                let row = Row::read(reply.list()?, key)?;
-                Ok(Standing::Granted(row.holder(sent, margin)))
+                let ticket = reply.number()?;
+                let slot = reply.number()?;
+                let left = Duration::from_micros(reply.number()?);
+                Ok(Standing::Granted(Holder {
+                    token: number,
+                    ticket: (ticket > 0).then_some(ticket),
+                    session: self.me.id,
+                    ask: ask.clone(),
+                    slot,
+                    expires: Some(sent.after(left.saturating_sub(margin(left)))),
+                    renewals: reply.number()?,
+                    since: reply.number()?,
+                }))
             }
-            "waiting" => {
-                *ticket = reply.number()?;
+            _ => {
                 let others_after = reply.number()?;
                 let look_in: u64 = reply.number()?;
                 let room = match others_after {
@@ -340,15 +351,14 @@ impl RedisEngine {
                     look_at: (look_in > 0).then(|| in_time(look_in)),
                 })
             }
-            _ => Ok(Standing::Gone),
         }
     }
 
     fn look_or_claim(&self, place: &Place, takes: bool) -> Result<Standing, Fault> {
         self.check_open()?;
         let arguments = [u64::from(place.bell.number), place.ticket, u64::from(takes)];
-        let (sent, value) = self.run_again("look", &place.key, &arguments)?;
-        self.standing(&mut 0, &place.key, sent, &value)
+        let (sent, value) = self.run_again("look", &place.ask.key, &arguments)?;
+        self.standing(&place.ask, sent, &value)
     }
 
     /// All rows that there are when they are read, of keys that were there a moment before.
@@ -382,7 +392,7 @@ impl RedisEngine {
             for row in line.list()?.lists() {
                 let row = Row::read(row?, &key)?;
                 sessions.insert(row.session.id, row.session.clone());
-                listing.holders.push(row.holder(now, |_| Duration::ZERO));
+                listing.holders.push(row.holder(now));
             }
             for row in line.list()?.lists() {
                 let row = Row::read(row?, &key)?;
@@ -467,11 +477,11 @@ impl Engine for RedisEngine {
     fn leave(&self, place: &Place) -> Result<Option<Holder>, Fault> {
         self.check_open()?;
         let arguments = [u64::from(place.bell.number), place.ticket];
-        let (sent, value) = self.run_again("leave", &place.key, &arguments)?;
-        match self.standing(&mut 0, &place.key, sent, &value)? {
+        let (sent, value) = self.run_again("leave", &place.ask.key, &arguments)?;
+        match self.standing(&place.ask, sent, &value)? {
             Standing::Granted(holder) => Ok(Some(holder)),
             _ => {
-                self.forget(&place.key);
+                self.forget(&place.ask.key);
                 Ok(None)
             }
         }

@@ -685,7 +685,7 @@ impl Engine for SqliteEngine {
     fn look(&self, place: &Place) -> Result<Standing, Fault> {
         // Mostly it is rung for this.
         let granted = self.read(|connection| {
-            let granted = rows::granted(connection, &self.clock, &place.key, place.ticket)?;
+            let granted = rows::granted(connection, &self.clock, &place.ask.key, place.ticket)?;
             Ok(granted.map(|holder| self.observe(holder, clock::now())))
         })?;
         if let Some(holder) = granted {
@@ -693,20 +693,20 @@ impl Engine for SqliteEngine {
         }
         self.read(|connection| {
             let mut moment = SqliteMoment::load(connection, self.id)?;
-            let line = self.load(connection, &place.key, &mut moment)?;
+            let line = self.load(connection, &place.ask.key, &mut moment)?;
             Ok(self.standing(place, &line, &moment))
         })
     }
 
     fn claim(&self, place: &Place, dead: &[u64]) -> Result<Standing, Fault> {
-        self.transact(&place.key, dead, |line, moment| {
+        self.transact(&place.ask.key, dead, |line, moment| {
             line.settle(moment);
             Ok(self.standing(place, line, moment))
         })
     }
 
     fn leave(&self, place: &Place) -> Result<Option<Holder>, Fault> {
-        self.transact(&place.key, &[], |line, moment| {
+        self.transact(&place.ask.key, &[], |line, moment| {
             Ok(line.leave(place.ticket, moment))
         })
     }

@@ -21,9 +21,6 @@ local ABSENT = 3000000
 -- and after so long it has none any more.
 local GONE = 60000000
 
--- Where, among what is only passed on, a row has its tag, and says of what kind its lease is.
-local TAG, LEASE = 1, 4
-
 local META, HELD, LINE, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local server, lease_of_sessions, grace_if_other, counts_until, session, operation, key = unpack(ARGV, 1, 7)
 local arguments = { unpack(ARGV, 8) }
@@ -171,7 +168,8 @@ end
 local function grant(ask, slot, expires)
     local holder = {
         token = next_number(), session = ask.session, number = ask.number, ticket = ask.ticket or 0,
-        mode = ask.mode, permits = ask.permits, lease = ask.lease, strict = ask.strict, about = ask.about,
+        mode = ask.mode, permits = ask.permits, lease = ask.lease, strict = ask.strict, kind = ask.kind,
+        tag = ask.tag, about = ask.about,
         slot = slot, expires = expires, renewals = 0, since = now,
     }
     table.insert(holders, holder)
@@ -217,7 +215,7 @@ local function prune()
             queue({
                 ticket = holder.ticket, session = holder.session, number = holder.number,
                 mode = holder.mode, permits = holder.permits, lease = holder.lease, strict = holder.strict,
-                about = holder.about, since = holder.since, due = 1, lapsed = now,
+                kind = holder.kind, tag = holder.tag, about = holder.about, since = holder.since, due = 1, lapsed = now,
             })
         end
     end
@@ -251,11 +249,9 @@ local function own_waiter(wanted, ticket)
     end
 end
 
-local function holder_row(holder)
+local function granted(holder)
     return {
-        holder.token, holder.ticket, holder.session, holder.number, holder.mode, holder.permits, holder.lease,
-        holder.strict and 1 or 0, holder.since, holder.slot, math.max(holder.expires - now, 0), holder.renewals,
-        holder.about,
+        'granted', holder.token, holder.ticket, holder.slot, holder.expires - now, holder.renewals, holder.since,
     }
 end
 
@@ -266,7 +262,7 @@ local function claim(holder)
         holder.expires = now + holder.lease
         has_changed = true
     end
-    return { 'granted', holder_row(holder) }
+    return granted(holder)
 end
 
 -- How somebody who waits stands.
@@ -305,10 +301,11 @@ end
 local operations = {}
 
 -- Grants it, or queues or refuses who asks. Whoever asks again, because no answer came, gets what it has.
-function operations.enter(number_of_ask, mode, permits, lease, is_strict, may_wait, asks_again, ...)
+function operations.enter(number_of_ask, mode, permits, lease, is_strict, may_wait, asks_again, kind, tag, about)
     local ask = {
         session = session, number = tonumber(number_of_ask), mode = mode, permits = tonumber(permits),
-        lease = tonumber(lease), strict = is_strict == '1', about = { ... }, since = now,
+        lease = tonumber(lease), strict = is_strict == '1', kind = kind, tag = tag, about = about,
+        since = now,
     }
     local has = own_holder(ask.number)
     if has then
@@ -330,7 +327,7 @@ function operations.enter(number_of_ask, mode, permits, lease, is_strict, may_wa
     local slot = room_for(ask.mode, ask.permits)
     local may_pass = not first or not ask.strict and may_be_passed(first)
     if slot and may_pass and now >= grace then
-        return { 'granted', holder_row(grant(ask, slot, now + ask.lease)) }
+        return granted(grant(ask, slot, now + ask.lease))
     end
     if may_wait ~= '1' then
         return { 'refused' }
@@ -426,8 +423,8 @@ function operations.extend(token, lease, is_renewal)
             holder.expires = now + holder.lease
             holder.renewals = holder.renewals + 1
             holder.is_claimed = nil
-            if is_renewal == '0' and holder.about[LEASE] == 'session' then
-                holder.about[LEASE] = 'fixed'
+            if is_renewal == '0' and holder.kind == 'session' then
+                holder.kind = 'fixed'
             end
             has_changed = true
             remember_lease(holder.lease)
@@ -446,7 +443,7 @@ end
 function operations.evict(tag)
     local count = 0
     for at = #holders, 1, -1 do
-        if holders[at].about[TAG] == tag then
+        if holders[at].tag == tag then
             table.remove(holders, at)
             count = count + 1
         end

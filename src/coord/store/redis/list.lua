@@ -12,7 +12,7 @@ local function row(one)
     return {
         one.token or 0, one.ticket or 0, one.session, one.number, one.mode, one.permits, one.lease,
         one.strict and 1 or 0, one.since, one.slot or 0, math.max((one.expires or 0) - now, 0), one.renewals or 0,
-        one.about,
+        one.kind, one.tag, one.about,
     }
 end
 

@@ -118,19 +118,19 @@ impl Row {
         let slot = reply.number()?;
         let left = Duration::from_micros(reply.number()?);
         let renewals = reply.number()?;
-        let mut about = reply.list()?;
-        let tag = about.option()?.map(Arc::from);
+        let lease = match reply.text()? {
+            "session" => Lease::Session,
+            "renewed" => Lease::Renewed(lease),
+            _ => Lease::Fixed(lease),
+        };
+        let tag = reply.option()?.map(Arc::from);
+        let mut about = About(reply.text()?);
         let owner = about
             .option()?
             .map(str::parse)
             .transpose()
             .map_err(|_| malformed())?;
         let is_endless = about.option()?.is_some();
-        let lease = match about.text()? {
-            "session" => Lease::Session,
-            "renewed" => Lease::Renewed(lease),
-            _ => Lease::Fixed(lease),
-        };
         Ok(Self {
             token,
             ticket,
@@ -159,16 +159,15 @@ impl Row {
         })
     }
 
-    /// Somebody who holds. Its lease ends that long after that moment of this machine's clock, less a margin.
-    pub(super) fn holder(self, moment: Time, margin: fn(Duration) -> Duration) -> Holder {
-        let left = self.left.saturating_sub(margin(self.left));
+    /// Somebody who holds, as of that moment of this machine's clock.
+    pub(super) fn holder(self, now: Time) -> Holder {
         Holder {
             token: self.token,
             ticket: (self.ticket > 0).then_some(self.ticket),
             session: self.bell.session,
             ask: self.ask,
             slot: self.slot,
-            expires: Some(moment.after(left)),
+            expires: Some(now.after(self.left)),
             renewals: self.renewals,
             since: self.since,
         }
@@ -186,21 +185,42 @@ impl Row {
     }
 }
 
-/// What a script is told of whoever asks, for whoever looks.
-pub(super) fn about(ask: &Ask, session: &SessionRow) -> [String; 8] {
-    let lease = match ask.lease {
+/// How the scripts call a kind of lease.
+pub(super) fn kind(lease: Lease) -> &'static str {
+    match lease {
         Lease::Session => "session",
         Lease::Renewed(_) => "renewed",
         Lease::Fixed(_) => "fixed",
-    };
-    [
-        given(ask.tag.as_deref()),
+    }
+}
+
+/// What is known of whoever asks, for whoever looks: texts, each with its length before it. To scripts it is one.
+pub(super) fn about(ask: &Ask, session: &SessionRow) -> String {
+    let texts = [
         given(ask.owner.as_ref().map(ToString::to_string).as_deref()),
         given(ask.is_endless.then_some("")),
-        lease.to_owned(),
         session.host.clone(),
         session.process.to_string(),
         given(session.label.as_deref()),
         given(session.command.as_deref()),
-    ]
+    ];
+    texts.map(|text| format!("{}:{text}", text.len())).concat()
+}
+
+/// What is left of the same.
+struct About<'a>(&'a str);
+
+impl<'a> About<'a> {
+    fn text(&mut self) -> Result<&'a str, Fault> {
+        let (length, rest) = self.0.split_once(':').ok_or_else(malformed)?;
+        let length = length.parse().map_err(|_| malformed())?;
+        let (text, rest) = rest.split_at_checked(length).ok_or_else(malformed)?;
+        self.0 = rest;
+        Ok(text)
+    }
+
+    /// A text as [`given`] has written it.
+    fn option(&mut self) -> Result<Option<&'a str>, Fault> {
+        Ok(self.text()?.strip_prefix('='))
+    }
 }
