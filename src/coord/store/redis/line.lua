@@ -22,8 +22,8 @@ local ABSENT = 3000000
 local GONE = 60000000
 
 local META, HELD, LINE, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local server, lease_of_sessions, grace_if_other, counts_until, session, operation, key = unpack(ARGV, 1, 7)
-local arguments = { unpack(ARGV, 8) }
+local server, counts_listeners, lease_of_sessions, grace_if_other, counts_until, session, operation, key = unpack(ARGV, 1, 8)
+local arguments = { unpack(ARGV, 9) }
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -87,6 +87,14 @@ end
 
 local function ring(waiter)
     table.insert(to_ring, { waiter.session, waiter.number })
+end
+
+-- Rings at once. False if nobody listens there: the connection of whoever waits is gone, and mostly all of it. In a cluster it
+-- may listen at another server.
+local function ring_heard(waiter)
+    local bell = string.sub(META, 1, -5) .. 'bell:' .. waiter.session
+    local listeners = redis.call('PUBLISH', bell, waiter.number)
+    return listeners > 0 or counts_listeners ~= '1' or waiter.session == session
 end
 
 local function queue(waiter)
@@ -186,9 +194,15 @@ local function settle()
         if not slot then
             break
         end
-        remove(packed)
-        grant(waiter, slot, now + CLAIM).is_claimed = false
-        ring(waiter)
+        if ring_heard(waiter) then
+            remove(packed)
+            grant(waiter, slot, now + CLAIM).is_claimed = false
+        else
+            -- It keeps its place, and is passed until it looks.
+            waiter.lapsed = now
+            change(waiter, packed)
+            has_changed = true
+        end
         waiter, packed = head()
     end
     if waiter and waiter.due == 0 then

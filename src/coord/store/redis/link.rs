@@ -51,6 +51,8 @@ pub(super) struct Server {
     pub(super) connection: Connection,
     /// A name that it has until it is started again.
     pub(super) run: String,
+    /// It isn't part of a cluster.
+    pub(super) is_alone: bool,
     /// Its clock, in microseconds, not later than it was at that moment here.
     clock: (u64, Instant),
     address: String,
@@ -396,6 +398,7 @@ impl Link {
         Ok(Server {
             connection,
             run,
+            is_alone: !is_in_cluster,
             clock,
             address,
             used: Instant::now(),
