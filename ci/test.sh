@@ -47,6 +47,7 @@ step 'tidy' ci/tidy.sh
 step 'fmt' cargo fmt --all --check
 step 'clippy, all features' cargo clippy --workspace --all-targets --all-features -- -D warnings
 step 'clippy, no features' cargo clippy --all-targets --no-default-features -- -D warnings
+step 'clippy, the command without Redis' cargo clippy --package hapax-cli --all-targets --no-default-features -- -D warnings
 step 'packages: fmt and clippy' packages
 step 'tests and examples, all features' cargo test --all-features
 step 'tests and examples, no features' cargo test --no-default-features

@@ -1,12 +1,14 @@
 //! What can be said on the command line.
 
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{ArgGroup, Parser, Subcommand};
 
-use crate::exit::{Exit, USAGE};
+use crate::exit::{Exit, USAGE, say};
+use crate::secret;
 
 /// Some thirty years.
 const LONG: Duration = Duration::from_secs(1 << 30);
@@ -45,7 +47,11 @@ pub(crate) enum Command {
 /// in the background run on without the lock.
 ///
 /// COMMAND finds HAPAX_KEY, HAPAX_STORE, HAPAX_OWNER and HAPAX_FENCING_TOKEN in its environment: the token is a number that
-/// is greater than those of all grants before. If hapax is killed, COMMAND keeps the lock until it ends.
+/// is greater than those of all grants before.
+///
+/// If hapax is killed, COMMAND keeps the lock until it ends. That is so where the store is a file. A Redis server can't see
+/// who lives: there the lock is always held by a lease, and when hapax is killed it ends with that. On Linux COMMAND gets
+/// SIGTERM then, unless it has changed its user; what it has started itself doesn't.
 ///
 /// If stdin is a terminal, COMMAND stays in the process group of hapax, and Ctrl-C and Ctrl-Z reach both. Otherwise it leads
 /// a group of its own, and what hapax is sent goes on to that group.
@@ -84,16 +90,17 @@ pub(crate) struct LockArgs {
     #[arg(short = 'E', long, value_name = "CODE", default_value_t = 1)]
     pub(crate) conflict_exit_code: u8,
 
-    /// COMMAND doesn't keep the lock if hapax is killed
+    /// COMMAND doesn't keep the lock if hapax is killed. With a Redis server it never does
     #[arg(short = 'o', long)]
     pub(crate) close: bool,
 
-    /// How long after SIGTERM to send SIGKILL, when the lease ends; less than half of --ttl
+    /// How long after SIGTERM to send SIGKILL, when the lease ends; less than half of that
     #[arg(short, long, value_name = "SECS", default_value = "5", value_parser = seconds)]
     pub(crate) kill_after: Duration,
 
     /// Hold it by a lease of that many seconds, which is renewed all the time: if hapax is stopped for longer, or can't
-    /// reach the store, others get it, and COMMAND is ended before
+    /// reach the store, others get it, and COMMAND is ended before. If this isn't given that is so only with a Redis server,
+    /// where a lease has 30 seconds then
     #[arg(long, value_name = "SECS", value_parser = seconds)]
     pub(crate) ttl: Option<Duration>,
 
@@ -155,7 +162,18 @@ pub(crate) struct ForceUnlockArgs {
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct StoreArgs {
-    /// Where the locks lie: the path of a file, or sqlite:PATH; if this isn't given, HAPAX_STORE is asked
+    /// Where the locks lie; if this isn't given, HAPAX_STORE is asked
+    ///
+    /// For the processes of one machine it is a SQLite file on a local disk: a path, or sqlite:PATH.
+    ///
+    /// For those of many machines it is a Redis server, 7 or later: redis://[user@]host[:port][/database], rediss:// for TLS,
+    /// several hosts with commas between them for a cluster, or redis+sentinel://host[,host]/name. The password is that of the
+    /// variable REDISCLI_AUTH, unless there is one in the URL, as user:password@.
+    ///
+    /// A ? and settings may follow, with & between them: namespace=NAME, where the locks are others than those of all
+    /// other namespaces; grace=SECS, for which time nothing is granted after the server has begun anew, instead of the longest
+    /// lease that there was; for TLS cacert=FILE, whom to trust, and cert=FILE and key=FILE, what to show. What has a meaning
+    /// in URLs is written as % and two digits.
     #[arg(long, value_name = "URL")]
     pub(crate) store: Option<OsString>,
 }
@@ -164,8 +182,12 @@ impl Args {
     /// Reads the command line. What has nothing to do but to show a text is done here.
     pub(crate) fn read() -> Result<Self, Exit> {
         Self::try_parse().map_err(|error| {
-            // Nobody has to listen.
-            let _ = error.print();
+            let text = error.to_string();
+            match secret::hide(&text) {
+                // Nobody has to listen.
+                Cow::Borrowed(_) => drop(error.print()),
+                Cow::Owned(text) => say(text.trim_end()),
+            }
             if error.use_stderr() {
                 Exit::Status(USAGE)
             } else {
@@ -196,7 +218,8 @@ fn key(text: &str) -> Result<String, &'static str> {
     }
 }
 
-fn seconds(text: &str) -> Result<Duration, String> {
+/// A time that may have a fraction.
+pub(crate) fn seconds(text: &str) -> Result<Duration, String> {
     let number: f64 = text
         .parse()
         .map_err(|_| "it isn't a number of seconds".to_owned())?;

@@ -32,12 +32,21 @@ pub(crate) struct Child {
 }
 
 impl Child {
-    /// Starts it, with some variables beside those of hapax. When this returns it is what was to be executed.
+    /// Starts it, with some variables beside those of hapax. If it is to end with hapax it learns of that on systems that can
+    /// tell; then it is hapax itself for a moment, and what can't be executed ends with the status for that. Otherwise it is
+    /// what was to be executed when this returns.
     pub(crate) fn spawn(
         argv: &[OsString],
         variables: &[(&str, &OsStr)],
         leads_group: bool,
+        ends_with_hapax: bool,
     ) -> nix::Result<Self> {
+        let told = ends_with_hapax.then(|| told_of_death(argv)).flatten();
+        let (program, argv) = match &told {
+            Some((program, argv)) => (*program, argv.as_slice()),
+            None => (argv.first().ok_or(Errno::ENOENT)?.as_os_str(), argv),
+        };
+        let program = c_string(program.as_bytes());
         let argv: Vec<_> = argv.iter().map(|text| c_string(text.as_bytes())).collect();
         let kept =
             env::vars_os().filter(|(name, _)| variables.iter().all(|(other, _)| name != other));
@@ -61,8 +70,7 @@ impl Child {
         }
         attributes.set_flags(flags)?;
         let actions = PosixSpawnFileActions::init()?;
-        let program = argv.first().ok_or(Errno::ENOENT)?;
-        let pid = posix_spawnp(program, &actions, &attributes, &argv, &environment)?;
+        let pid = posix_spawnp(&program, &actions, &attributes, &argv, &environment)?;
         Ok(Self {
             pid: Pid::from_raw(pid.as_raw()).ok_or(Errno::ESRCH)?,
             leads_group,
@@ -119,6 +127,23 @@ impl Child {
             }
         }
     }
+}
+
+/// The program that becomes the command, and hears of the death of hapax, with its arguments.
+#[cfg(all(target_os = "linux", feature = "redis"))]
+fn told_of_death(argv: &[OsString]) -> Option<(&'static OsStr, Vec<OsString>)> {
+    use crate::orphan;
+
+    // Without /proc it isn't there.
+    let program = OsStr::new(orphan::SELF);
+    std::fs::exists(program)
+        .unwrap_or(false)
+        .then(|| (program, orphan::argv(argv)))
+}
+
+#[cfg(not(all(target_os = "linux", feature = "redis")))]
+fn told_of_death(_: &[OsString]) -> Option<(&'static OsStr, Vec<OsString>)> {
+    None
 }
 
 /// Waits until it is stopped or continued. None when it has ended.

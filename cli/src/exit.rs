@@ -1,10 +1,14 @@
 //! How hapax ends: with which status, or by which signal.
 
+use std::ffi::OsString;
 use std::fmt;
 use std::io::{self, Write};
 
 use hapax::coord::CoordError;
+use nix::errno::Errno;
 use rustix::process::getpid;
+
+use crate::secret;
 
 /// It isn't called as it should be. This and the next two are those of sysexits.h.
 pub(crate) const USAGE: u8 = 64;
@@ -13,9 +17,9 @@ pub(crate) const STORE: u8 = 69;
 /// The lease was lost.
 pub(crate) const LOST: u8 = 75;
 /// The command can't be executed.
-pub(crate) const NOT_EXECUTABLE: u8 = 126;
+const NOT_EXECUTABLE: u8 = 126;
 /// The command wasn't found.
-pub(crate) const NOT_FOUND: u8 = 127;
+const NOT_FOUND: u8 = 127;
 
 /// How hapax ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +104,20 @@ impl Failure {
         }
     }
 
+    pub(crate) fn cant_execute(program: Option<&OsString>, error: Errno) -> Self {
+        let status = match error {
+            Errno::ENOENT => NOT_FOUND,
+            _ => NOT_EXECUTABLE,
+        };
+        let program = program.map(|program| program.to_string_lossy());
+        let program = program.unwrap_or_default();
+        let reason = error.desc();
+        Self::new(
+            status,
+            format_args!("can't execute `{}`: {reason}", program.escape_debug()),
+        )
+    }
+
     /// Says it, and answers how to end.
     pub(crate) fn report(self) -> Exit {
         if let Some(message) = self.message {
@@ -120,6 +138,7 @@ pub(crate) fn output(result: io::Result<()>) -> Result<Exit, Failure> {
 
 /// Says something on stderr. Where nobody listens, nothing has to be said.
 pub(crate) fn say(message: impl fmt::Display) {
+    let text = format!("hapax: {message}\n");
     // One call, so that lines of several processes don't mix.
-    let _ = io::stderr().write_all(format!("hapax: {message}\n").as_bytes());
+    let _ = io::stderr().write_all(secret::hide(&text).as_bytes());
 }

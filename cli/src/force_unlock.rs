@@ -6,7 +6,7 @@ use crate::store::Url;
 
 pub(crate) fn run(args: &ForceUnlockArgs) -> Result<Exit, Failure> {
     let failure = |error| Failure::of(&error, 1);
-    let store = Url::of(&args.store)?.open_existing().map_err(failure)?;
+    let store = Url::of(&args.store)?.open_existing()?;
     store.force_unlock(&args.key, args.token).map_err(failure)?;
     Ok(Exit::OK)
 }

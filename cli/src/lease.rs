@@ -49,7 +49,7 @@ pub(crate) struct Deadlines {
 }
 
 impl Deadlines {
-    /// For a lease of that length, or of the session's.
+    /// For a lease of that length, or without one.
     pub(crate) fn of(ttl: Option<Duration>, kill_after: Duration) -> Result<Self, Failure> {
         if let Some(ttl) = ttl {
             if ttl < SHORTEST {
@@ -58,7 +58,7 @@ impl Deadlines {
             if kill_after >= ttl / 2 {
                 // Renewals come when two thirds of the lease are left: the signals have to be due after that.
                 return Err(Failure::usage(format_args!(
-                    "--kill-after is {kill_after:?}, and that has to be less than half of --ttl, which is {ttl:?}"
+                    "--kill-after is {kill_after:?}, and that has to be less than half of the lease, which is {ttl:?}"
                 )));
             }
         }

@@ -8,12 +8,12 @@ use std::mem;
 use std::time::Instant;
 
 use hapax::coord::{CoordError, Lease, Owner};
-use nix::errno::Errno;
 
 use crate::args::LockArgs;
 use crate::child::Child;
-use crate::exit::{Exit, Failure, LOST, NOT_EXECUTABLE, NOT_FOUND, STORE, say};
+use crate::exit::{Exit, Failure, LOST, STORE, say};
 use crate::lease::Deadlines;
+use crate::secret;
 use crate::signals::Signals;
 use crate::store::{self, Grant, Store, Url};
 use crate::watch::Watch;
@@ -24,8 +24,9 @@ const OWNER: &str = "HAPAX_OWNER";
 const SHOWN: usize = 1000;
 
 pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
-    let deadlines = Deadlines::of(args.ttl, args.kill_after)?;
     let url = Url::of(&args.store)?;
+    let lease = url.lease(args.ttl);
+    let deadlines = Deadlines::of(lease, args.kill_after)?;
     let owner = owner()?;
     let argv = args.argv();
     if argv.is_empty() {
@@ -34,10 +35,10 @@ pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
     let failure = |error: CoordError| Failure::of(&error, args.conflict_exit_code);
     let no_signals = |error| Failure::new(STORE, format_args!("can't catch signals: {error}"));
 
-    let store = url.open("hapax lock", &shown(&argv)).map_err(failure)?;
+    let store = url.open(lease, "hapax lock", &shown(&argv))?;
     let left = store.clone();
     let leave = move || {
-        // If this fails, others find that hapax is gone.
+        // If this fails, others find out that hapax is gone.
         let _ = left.close();
     };
     let signals = Signals::catch(leave).map_err(no_signals)?;
@@ -74,9 +75,9 @@ pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
         (store::VARIABLE, url.text()),
         (OWNER, OsStr::new(&owner)),
     ];
-    let child = Child::spawn(&argv, &variables, !shares_terminal);
+    let child = Child::spawn(&argv, &variables, !shares_terminal, !store.survives_hapax());
     drop(inherited);
-    let child = child.map_err(|error| cant_execute(&argv, error))?;
+    let child = child.map_err(|error| Failure::cant_execute(argv.first(), error))?;
 
     let watch = Watch {
         child: &child,
@@ -90,7 +91,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
     let ended = child.reap();
     if was_lost {
         if grant.is_valid() {
-            // What can't be renewed can't be given back either, and others see that hapax has ended.
+            // What can't be renewed can't be given back either. Others see that hapax has ended, or that the lease has.
             mem::forget((grant, store));
         }
         return Ok(Exit::Status(LOST));
@@ -103,7 +104,7 @@ pub(crate) fn run(args: &LockArgs) -> Result<Exit, Failure> {
         }
         Err(error) => {
             say(format_args!("warning: {error}"));
-            // To close the store would be to wait for it once more, and others see that hapax has ended.
+            // To close the store would be to wait for it once more.
             mem::forget(store);
         }
     }
@@ -157,20 +158,6 @@ fn acquire(store: &Store, args: &LockArgs, owner: &Owner) -> Result<Grant, Coord
     guard.map(Grant::Lock)
 }
 
-fn cant_execute(argv: &[OsString], error: Errno) -> Failure {
-    let status = match error {
-        Errno::ENOENT => NOT_FOUND,
-        _ => NOT_EXECUTABLE,
-    };
-    let program = argv.first().map(|program| program.to_string_lossy());
-    let program = program.unwrap_or_default();
-    let reason = error.desc();
-    Failure::new(
-        status,
-        format_args!("can't execute `{}`: {reason}", program.escape_debug()),
-    )
-}
-
 /// A command as one would type it, or nearly so: for people.
 fn shown(argv: &[OsString]) -> String {
     let words = argv.iter().map(|word| {
@@ -183,7 +170,7 @@ fn shown(argv: &[OsString]) -> String {
         }
     });
     let text: Vec<_> = words.collect();
-    text.join(" ").chars().take(SHOWN).collect()
+    secret::hide(&text.join(" ")).chars().take(SHOWN).collect()
 }
 
 fn note(args: &LockArgs, message: impl fmt::Display) {
@@ -202,5 +189,7 @@ mod tests {
         assert_eq!(shown(&["ls", "-l", "/tmp"]), "ls -l /tmp");
         assert_eq!(shown(&["echo", "it's", ""]), r"echo 'it'\''s' ''");
         assert_eq!(shown(&[&"x".repeat(2000)]).len(), SHOWN);
+        let nested = ["hapax", "ps", "--store", "redis://:secret@host"];
+        assert_eq!(shown(&nested), "hapax ps --store redis://:***@host");
     }
 }

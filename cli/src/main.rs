@@ -1,12 +1,12 @@
 //! `hapax`: runs commands under locks and semaphores that processes share, and shows who holds them.
 //!
 //! - `args`: what can be said on the command line.
-//! - `store`: which store is meant, and what all kinds of them have in common.
+//! - `store`: which store is meant, and what all kinds of them have in common; `redis_url`: what a URL of a server says.
 //! - `lock`: the command `hapax lock`, from the wait to the exit status. It is made of `signals` (who gets which, and what a
-//!   signal means before there is a child), `child` (how one is started, signalled and reaped), `lease` (when it has to be
-//!   gone), and `watch`, which brings the three together while the child runs.
+//!   signal means before there is a child), `child` (how one is started, signalled and reaped), `orphan` (what one learns of
+//!   the death of hapax), `lease` (when it has to be gone), and `watch`, which brings these together while the child runs.
 //! - `ps`, `force_unlock`, `pages`: the other commands.
-//! - `start`, `exit`: what hapax was started with, and how it ends.
+//! - `start`, `exit`: what hapax was started with, and how it ends. `secret`: what it doesn't say.
 
 #[cfg(not(unix))]
 compile_error!("hapax needs process groups and signals: it is for Unix only");
@@ -17,8 +17,13 @@ mod exit;
 mod force_unlock;
 mod lease;
 mod lock;
+#[cfg(all(target_os = "linux", feature = "redis"))]
+mod orphan;
 mod pages;
 mod ps;
+#[cfg(feature = "redis")]
+mod redis_url;
+mod secret;
 mod signals;
 mod start;
 mod store;
@@ -28,6 +33,10 @@ use args::{Args, Command};
 use exit::Exit;
 
 fn main() {
+    #[cfg(all(target_os = "linux", feature = "redis"))]
+    if let Some(exit) = orphan::run() {
+        exit.leave();
+    }
     run().leave()
 }
 

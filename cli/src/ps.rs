@@ -16,7 +16,7 @@ const VERSION: u32 = 1;
 
 pub(crate) fn run(args: &PsArgs) -> Result<Exit, Failure> {
     let failure = |error| Failure::of(&error, STORE);
-    let store = Url::of(&args.store)?.open_existing().map_err(failure)?;
+    let store = Url::of(&args.store)?.open_existing()?;
     let list = store.list().map_err(failure)?;
     let text = if args.json {
         lines(&list).map_err(|error| Failure::new(1, error))?

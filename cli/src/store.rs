@@ -7,6 +7,8 @@ use std::os::unix::ffi::OsStrExt;
 use std::path::{self, PathBuf};
 use std::time::Duration;
 
+#[cfg(feature = "redis")]
+use hapax::coord::RedisStore;
 use hapax::coord::{
     CoordError, Lock, LockGuard, Permit, Semaphore, SqliteStore, Status, Store as _,
 };
@@ -14,18 +16,27 @@ use hapax::sync::Event;
 
 use crate::args::StoreArgs;
 use crate::exit::{Failure, STORE};
+#[cfg(feature = "redis")]
+use crate::redis_url::RedisUrl;
 
 /// The variable that names the store if the command line doesn't.
 pub(crate) const VARIABLE: &str = "HAPAX_STORE";
 
+#[cfg(feature = "redis")]
+const KINDS: &str = "the path of a file, sqlite:PATH, or the URL of a Redis server";
+#[cfg(not(feature = "redis"))]
+const KINDS: &str =
+    "the path of a file, or sqlite:PATH; this hapax was built without Redis servers";
+
 /// Where the locks lie.
-#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Url {
     Sqlite {
         path: PathBuf,
         /// The same for processes in other directories.
         text: OsString,
     },
+    #[cfg(feature = "redis")]
+    Redis(RedisUrl),
 }
 
 impl Url {
@@ -46,14 +57,15 @@ impl Url {
         let path = match scheme {
             None => text,
             Some("sqlite") => OsStr::from_bytes(&bytes["sqlite:".len()..]),
-            Some("redis" | "rediss") => {
-                return Err(Failure::usage(
-                    "this version has no Redis store: give the path of a file, or sqlite:PATH",
-                ));
+            #[cfg(feature = "redis")]
+            Some(scheme) if RedisUrl::is_one(scheme) => {
+                let text = str::from_utf8(bytes)
+                    .map_err(|_| Failure::usage("the Redis URL isn't text in UTF-8"))?;
+                return RedisUrl::parse(text).map(Self::Redis);
             }
             Some(scheme) => {
                 return Err(Failure::usage(format_args!(
-                    "there is no store of the kind `{scheme}`: give the path of a file, or sqlite:PATH"
+                    "there is no store of the kind `{scheme}`: give {KINDS}"
                 )));
             }
         };
@@ -69,23 +81,63 @@ impl Url {
 
     /// For other processes.
     pub(crate) fn text(&self) -> &OsStr {
-        let Self::Sqlite { text, .. } = self;
-        text
+        match self {
+            Self::Sqlite { text, .. } => text,
+            #[cfg(feature = "redis")]
+            Self::Redis(url) => url.text(),
+        }
     }
 
-    /// Opens it for somebody who takes locks; it is made if it isn't there.
-    pub(crate) fn open(&self, label: &str, command: &str) -> Result<Store, CoordError> {
-        let Self::Sqlite { path, .. } = self;
-        let options = SqliteStore::options().label(label).command(command);
-        options.open(path).map(Store::Sqlite)
+    /// How long what is held there lasts if it isn't renewed. None if that has no end; with `--ttl` it always has.
+    pub(crate) fn lease(&self, ttl: Option<Duration>) -> Option<Duration> {
+        match self {
+            Self::Sqlite { .. } => ttl,
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => Some(RedisUrl::lease(ttl)),
+        }
+    }
+
+    /// Opens it for somebody who takes locks, with the [`lease`](Self::lease) that they have there. A file is made if it isn't
+    /// there.
+    #[cfg_attr(
+        not(feature = "redis"),
+        expect(unused_variables, reason = "a file is opened without one")
+    )]
+    pub(crate) fn open(
+        &self,
+        lease: Option<Duration>,
+        label: &str,
+        command: &str,
+    ) -> Result<Store, Failure> {
+        match self {
+            Self::Sqlite { path, .. } => {
+                let options = SqliteStore::options().label(label).command(command);
+                sqlite(options.open(path))
+            }
+            #[cfg(feature = "redis")]
+            Self::Redis(url) => {
+                let mut options = url.options()?.label(label).command(command);
+                if let Some(lease) = lease {
+                    options = options.session_lease(lease);
+                }
+                url.open(options).map(Store::Redis)
+            }
+        }
     }
 
     /// Opens it for somebody who looks.
-    pub(crate) fn open_existing(&self) -> Result<Store, CoordError> {
-        let Self::Sqlite { path, .. } = self;
-        let options = SqliteStore::options().create(false);
-        options.open(path).map(Store::Sqlite)
+    pub(crate) fn open_existing(&self) -> Result<Store, Failure> {
+        match self {
+            Self::Sqlite { path, .. } => sqlite(SqliteStore::options().create(false).open(path)),
+            #[cfg(feature = "redis")]
+            Self::Redis(url) => url.open(url.options()?).map(Store::Redis),
+        }
     }
+}
+
+fn sqlite(opened: Result<SqliteStore, CoordError>) -> Result<Store, Failure> {
+    let store = opened.map_err(|error| Failure::of(&error, STORE))?;
+    Ok(Store::Sqlite(store))
 }
 
 /// What is before the colon if this is a URL and not a path.
@@ -106,38 +158,67 @@ fn scheme(text: &[u8]) -> Option<&str> {
 #[derive(Clone)]
 pub(crate) enum Store {
     Sqlite(SqliteStore),
+    #[cfg(feature = "redis")]
+    Redis(RedisStore),
 }
 
 impl Store {
     pub(crate) fn lock(&self, key: &str) -> Lock {
-        let Self::Sqlite(store) = self;
-        Lock::new(store, key)
+        match self {
+            Self::Sqlite(store) => Lock::new(store, key),
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => Lock::new(store, key),
+        }
     }
 
     pub(crate) fn semaphore(&self, key: &str, permits: u32) -> Semaphore {
-        let Self::Sqlite(store) = self;
-        Semaphore::new(store, key, permits)
+        match self {
+            Self::Sqlite(store) => Semaphore::new(store, key, permits),
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => Semaphore::new(store, key, permits),
+        }
     }
 
     pub(crate) fn list(&self) -> Result<Vec<Status>, CoordError> {
-        let Self::Sqlite(store) = self;
-        store.list()
+        match self {
+            Self::Sqlite(store) => store.list(),
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.list(),
+        }
     }
 
     pub(crate) fn force_unlock(&self, key: &str, token: u64) -> Result<(), CoordError> {
-        let Self::Sqlite(store) = self;
-        store.force_unlock(key, token)
+        match self {
+            Self::Sqlite(store) => store.force_unlock(key, token),
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.force_unlock(key, token),
+        }
     }
 
     pub(crate) fn close(&self) -> Result<(), CoordError> {
-        let Self::Sqlite(store) = self;
-        store.close()
+        match self {
+            Self::Sqlite(store) => store.close(),
+            #[cfg(feature = "redis")]
+            Self::Redis(store) => store.close(),
+        }
     }
 
     /// What a child has to inherit to keep the session alive. It is inherited by every child until it is dropped.
     pub(crate) fn inheritable(&self) -> Result<Vec<OwnedFd>, CoordError> {
-        let Self::Sqlite(store) = self;
-        store.inheritable()
+        match self {
+            Self::Sqlite(store) => store.inheritable(),
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => Ok(Vec::new()),
+        }
+    }
+
+    /// Whether a child can keep what is held after hapax was killed.
+    pub(crate) fn survives_hapax(&self) -> bool {
+        match self {
+            Self::Sqlite(_) => true,
+            #[cfg(feature = "redis")]
+            Self::Redis(_) => false,
+        }
     }
 }
 
@@ -192,7 +273,11 @@ mod tests {
     use super::*;
 
     fn path(text: &str) -> Result<PathBuf, Failure> {
-        Url::parse(text.as_ref()).map(|Url::Sqlite { path, .. }| path)
+        match Url::parse(text.as_ref())? {
+            Url::Sqlite { path, .. } => Ok(path),
+            #[cfg(feature = "redis")]
+            Url::Redis(_) => panic!("{text} is a server"),
+        }
     }
 
     #[test]
@@ -200,7 +285,6 @@ mod tests {
         assert_eq!(path("/x/locks").unwrap(), PathBuf::from("/x/locks"));
         assert_eq!(path("sqlite:/x/locks").unwrap(), PathBuf::from("/x/locks"));
         assert_eq!(path("/x/a:b").unwrap(), PathBuf::from("/x/a:b"));
-        assert!(path("redis://host/0").is_err());
         assert!(path("mysql://host/0").is_err());
         assert!(path("sqlite:").is_err());
         assert!(path("").is_err());

@@ -142,7 +142,8 @@ impl Watch<'_> {
         if let Some(signal) = Signal::from_named_raw(number) {
             self.signal(signal);
         }
-        if number == SIGTSTP {
+        // It may have been continued meanwhile, and nobody does that twice.
+        if number == SIGTSTP && self.signals.is_to_stop() {
             // Continued by SIGCONT, which is passed on as well.
             signals::stop();
         }

@@ -90,8 +90,8 @@ fn enter(keeper: &Arc<Keeper>, ask: &Ask, otherwise: Otherwise) -> Result<Entere
     let mut dead = Vec::new();
     loop {
         let answer = engine.enter(ask, otherwise, &dead);
-        if let Err(Fault::Unanswered(place, _)) = &answer {
-            keeper.give_back_late(Late::Place(place.clone()));
+        if let Err(Fault::Unanswered(what)) = &answer {
+            keeper.give_back_late(Late::Place(what.0.clone()));
         }
         if let Err(Fault::Kind { by, .. } | Fault::Limit { by, .. }) = &answer {
             let found = engine.watch(by).dead;

@@ -401,7 +401,7 @@ pub(super) enum Fault {
     Busy,
     Store(BoxError),
     /// It isn't known whether somebody has got a place, or a grant, since there was no answer for that reason.
-    Unanswered(Place, Box<Fault>),
+    Unanswered(Box<(Place, Fault)>),
     /// There was no answer, for that reason.
     Unknown(Box<Fault>),
     /// What was to be given back isn't there. It may have been given back before, without an answer.
@@ -458,7 +458,7 @@ impl Fault {
                 at,
                 source: source.into(),
             },
-            Self::Unanswered(_, fault) => fault.at(key, operation),
+            Self::Unanswered(what) => what.1.at(key, operation),
             Self::Unknown(fault) => match fault.at(key, operation) {
                 CoordError::Store { at, source } => CoordError::OutcomeUnknown { at, source },
                 other => other,

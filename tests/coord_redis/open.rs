@@ -19,6 +19,7 @@ crate::trials! {
     namespaces_that_are_none,
     odd_options,
     several_addresses,
+    a_socket_of_this_machine,
     the_third_version_of_the_protocol,
     a_server_that_is_not_there,
     a_server_that_does_not_answer,
@@ -74,6 +75,26 @@ fn a_server_that_evicts_is_refused() {
             .unwrap();
         Lock::new(&store, "k").lock().unwrap().release().unwrap();
     }
+}
+
+fn a_socket_of_this_machine() {
+    let directory = tempfile::tempdir().unwrap();
+    let socket = directory.path().join("redis.sock");
+    let server = Server::options()
+        .config(&format!("unixsocket {}", socket.display()))
+        .start();
+    let (by_port, by_socket) = (Place::on(&server), format!("unix://{}", socket.display()));
+    let store = by_port.options().open(&by_socket).unwrap();
+    let guard = Lock::new(&store, "k").lock().unwrap();
+    assert!(Lock::new(&by_port.open(), "k").try_lock().is_err());
+    guard.release().unwrap();
+    let error = error(
+        by_port
+            .options()
+            .open("unix:///nowhere/redis.sock?pass=xyzzy"),
+    );
+    assert!(error.to_string().contains("/nowhere/redis.sock"), "{error}");
+    assert!(!all_of(&error).contains("xyzzy"));
 }
 
 const PASSWORD: &str = "xyzzy-pa55word";

@@ -8,7 +8,7 @@ use std::process::Command;
 pub struct Certificates {
     /// Who has signed the server's certificate: what a client has to trust.
     pub authority: PathBuf,
-    /// That of the server, for `localhost` and 127.0.0.1.
+    /// That of the server, for `localhost` and 127.0.0.1. A client can show it as well.
     pub certificate: PathBuf,
     pub key: PathBuf,
 }
@@ -25,7 +25,7 @@ keyUsage = critical, keyCertSign
 [server]
 basicConstraints = critical, CA:FALSE
 subjectAltName = DNS:localhost, IP:127.0.0.1
-extendedKeyUsage = serverAuth
+extendedKeyUsage = serverAuth, clientAuth
 ";
 
 impl Certificates {

@@ -1,6 +1,6 @@
-//! A directory with a store, and hapax in it.
+//! A directory, a store, and hapax with both.
 
-use std::ffi::OsStr;
+use std::ffi::{OsStr, OsString};
 use std::fs;
 use std::io::{Read, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -14,18 +14,57 @@ use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use tempfile::TempDir;
 
+#[cfg(feature = "redis")]
+use crate::redis_server::{self, Proxy, Server};
+
 /// Only a failure takes that long.
 pub(crate) const LIMIT: Duration = Duration::from_secs(40);
 
-/// A directory with a store.
+/// A directory, and a store.
 pub(crate) struct Place {
     directory: TempDir,
+    /// If the store isn't a file in the directory.
+    #[cfg(feature = "redis")]
+    pub(crate) redis: Option<Redis>,
+}
+
+/// A namespace of a server, and the way to it.
+#[cfg(feature = "redis")]
+pub(crate) struct Redis {
+    pub(crate) proxy: Proxy,
+    pub(crate) namespace: String,
+}
+
+#[cfg(feature = "redis")]
+impl Redis {
+    pub(crate) fn url(&self) -> String {
+        let Self { proxy, namespace } = self;
+        // It doesn't matter what others have held there before.
+        format!("{}/0?namespace={namespace}&grace=0", proxy.url())
+    }
 }
 
 impl Place {
-    pub(crate) fn new() -> Self {
+    pub(crate) fn with_file() -> Self {
         Self {
             directory: tempfile::tempdir().unwrap(),
+            #[cfg(feature = "redis")]
+            redis: None,
+        }
+    }
+
+    /// With a server that others use as well.
+    #[cfg(feature = "redis")]
+    pub(crate) fn with_server() -> Self {
+        Self::with(redis_server::shared())
+    }
+
+    #[cfg(feature = "redis")]
+    pub(crate) fn with(server: &Server) -> Self {
+        let (proxy, namespace) = (Proxy::to(server), redis_server::namespace());
+        Self {
+            redis: Some(Redis { proxy, namespace }),
+            ..Self::with_file()
         }
     }
 
@@ -33,8 +72,18 @@ impl Place {
         self.directory.path().join(name)
     }
 
-    pub(crate) fn store(&self) -> PathBuf {
+    /// If the store is a file.
+    pub(crate) fn file(&self) -> PathBuf {
         self.path("locks.db")
+    }
+
+    /// What hapax calls the store.
+    pub(crate) fn store(&self) -> OsString {
+        #[cfg(feature = "redis")]
+        if let Some(redis) = &self.redis {
+            return redis.url().into();
+        }
+        self.file().into()
     }
 
     /// What is in a file; nothing if it isn't there.
@@ -64,6 +113,7 @@ impl Place {
             .env("PLACE", self.directory.path())
             .env("HAPAX_STORE", self.store())
             .env_remove("HAPAX_OWNER")
+            .env_remove("REDISCLI_AUTH")
             .stdin(Stdio::null());
         command
     }
@@ -221,13 +271,17 @@ impl Drop for Running {
 
 /// Stops hapax, and the whole group if it is by SIGTSTP.
 ///
-/// Whoever is stopped in the middle of a transaction keeps others from the store, and nothing could be tested then.
+/// Whoever is stopped in the middle of a transaction keeps others from a file, and nothing could be tested then.
 #[track_caller]
 pub(crate) fn stop(place: &Place, hapax: &Running, signal: Signal) {
     until(|| {
         hapax.send(signal);
         until(|| (state(hapax.pid()) == 'T').then_some(()));
-        let mut connection = Connection::open(place.store()).unwrap();
+        #[cfg(feature = "redis")]
+        if place.redis.is_some() {
+            return Some(());
+        }
+        let mut connection = Connection::open(place.file()).unwrap();
         connection.busy_timeout(Duration::from_millis(100)).unwrap();
         let transaction = connection.transaction_with_behavior(TransactionBehavior::Immediate);
         if transaction.is_ok() {
@@ -240,7 +294,14 @@ pub(crate) fn stop(place: &Place, hapax: &Running, signal: Signal) {
 
 /// Keeps everybody from the store for as long as that takes.
 pub(crate) fn block(place: &Place, then: impl FnOnce()) {
-    let mut connection = Connection::open(place.store()).unwrap();
+    #[cfg(feature = "redis")]
+    if let Some(redis) = &place.redis {
+        redis.proxy.stall();
+        then();
+        redis.proxy.heal();
+        return;
+    }
+    let mut connection = Connection::open(place.file()).unwrap();
     connection.busy_timeout(LIMIT).unwrap();
     let transaction = connection
         .transaction_with_behavior(TransactionBehavior::Immediate)

@@ -4,9 +4,14 @@ use std::fs;
 
 use crate::common::{Place, Running, code};
 
-#[test]
-fn of_two_that_wait_for_each_other_one_fails() {
-    let place = Place::new();
+crate::trials! {
+    all:
+        of_two_that_wait_for_each_other_one_fails,
+        a_deadlock_has_the_status_of_what_was_not_granted,
+        who_has_another_owner_is_waited_for;
+}
+
+fn of_two_that_wait_for_each_other_one_fails(place: Place) {
     let nested = |first: &str, other: &str| {
         let script = format!(
             r#"touch {first}; while [ ! -e {other} ]; do sleep 0.01; done
@@ -26,18 +31,14 @@ fn of_two_that_wait_for_each_other_one_fails() {
     assert!(said[loser].1.contains("deadlock"), "{said:?}");
 }
 
-#[test]
-fn a_deadlock_has_the_status_of_what_was_not_granted() {
-    let place = Place::new();
+fn a_deadlock_has_the_status_of_what_was_not_granted(place: Place) {
     let script = r#""$HAPAX" lock -E 9 k true"#;
     let (status, said) = code(&mut place.lock(&[], script));
     assert_eq!(status, Some(9), "{said}");
     assert!(said.contains("deadlock"), "{said}");
 }
 
-#[test]
-fn who_has_another_owner_is_waited_for() {
-    let place = Place::new();
+fn who_has_another_owner_is_waited_for(place: Place) {
     let mut held = place.hold(&[], "");
     let mut waiter = Running::start(&mut place.lock(&[], "true"));
     place.wait_for_waiters(1);

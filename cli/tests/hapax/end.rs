@@ -6,9 +6,17 @@ use rustix::process::Signal;
 
 use crate::common::{LOOP, Place, Running, block, code, is_alive, send, wait_until_gone};
 
-#[test]
-fn what_the_command_leaves_in_the_background_runs_on_without_the_lock() {
-    let place = Place::new();
+crate::trials! {
+    all:
+        what_the_command_leaves_in_the_background_runs_on_without_the_lock,
+        a_killed_command_gives_the_lock_back;
+    sqlite:
+        a_killed_hapax_leaves_the_lock_to_its_command,
+        the_lock_stays_until_the_last_process_with_the_descriptor_has_ended,
+        a_release_that_fails_is_a_warning;
+}
+
+fn what_the_command_leaves_in_the_background_runs_on_without_the_lock(place: Place) {
     // With its descriptors, the one of the session among them.
     let (status, _) = code(&mut place.lock(&[], "sleep 40 > /dev/null 2>&1 & echo $! > pid"));
     assert_eq!(status, Some(0));
@@ -18,9 +26,7 @@ fn what_the_command_leaves_in_the_background_runs_on_without_the_lock() {
     send(pid, Signal::KILL);
 }
 
-#[test]
-fn a_killed_hapax_leaves_the_lock_to_its_command() {
-    let place = Place::new();
+fn a_killed_hapax_leaves_the_lock_to_its_command(place: Place) {
     let mut hapax = place.hold(&[], "");
     let (pid, token) = (place.number("pid"), place.token());
     hapax.send(Signal::KILL);
@@ -35,9 +41,7 @@ fn a_killed_hapax_leaves_the_lock_to_its_command() {
     assert!(place.path("next").exists());
 }
 
-#[test]
-fn the_lock_stays_until_the_last_process_with_the_descriptor_has_ended() {
-    let place = Place::new();
+fn the_lock_stays_until_the_last_process_with_the_descriptor_has_ended(place: Place) {
     let mut hapax = place.hold(&[], "setsid sh -c 'echo $$ > apart; exec sleep 40' &");
     let (pid, apart) = (place.number("pid"), place.number("apart"));
     hapax.send(Signal::KILL);
@@ -49,18 +53,14 @@ fn the_lock_stays_until_the_last_process_with_the_descriptor_has_ended() {
     place.wait_until_free();
 }
 
-#[test]
-fn a_killed_command_gives_the_lock_back() {
-    let place = Place::new();
+fn a_killed_command_gives_the_lock_back(place: Place) {
     let mut hapax = place.hold(&[], "");
     send(place.number("pid"), Signal::KILL);
     assert_eq!(hapax.code(), Some(137));
     assert!(place.is_free());
 }
 
-#[test]
-fn a_release_that_fails_is_a_warning() {
-    let place = Place::new();
+fn a_release_that_fails_is_a_warning(place: Place) {
     let script = format!("echo $$ > pid; {}; exit 7", LOOP);
     let mut hapax = Running::piped(&mut place.lock(&[], &script));
     let pid = place.number("pid");

@@ -7,9 +7,25 @@ use rustix::process::Signal;
 
 use crate::common::{LOOP, Place, Running, code, is_alive, output, until};
 
-#[test]
-fn streams_directory_and_limits_are_inherited() {
-    let place = Place::new();
+crate::trials! {
+    all:
+        streams_directory_and_limits_are_inherited,
+        dispositions_of_signals_are_inherited,
+        the_mask_of_signals_is_inherited,
+        the_status_is_found_where_children_are_ignored,
+        nohup_works,
+        nohup_works_while_waiting,
+        the_command_knows_what_it_holds,
+        tokens_grow,
+        an_owner_is_joined,
+        siblings_share_a_key;
+    sqlite:
+        the_store_is_the_same_in_another_directory,
+        the_session_is_inherited_unless_it_is_closed,
+        a_command_that_does_not_keep_the_lock_runs_on_without_it;
+}
+
+fn streams_directory_and_limits_are_inherited(place: Place) {
     fs::create_dir(place.path("below")).unwrap();
     let script = r#"
         ulimit -n 123; umask 027; cd below; exec 7> seven
@@ -40,9 +56,7 @@ fn bits(signals: &[Signal]) -> u64 {
         .sum()
 }
 
-#[test]
-fn dispositions_of_signals_are_inherited() {
-    let place = Place::new();
+fn dispositions_of_signals_are_inherited(place: Place) {
     assert_eq!(signals(&place, "", "SigIgn"), 0);
     let ignored = [
         ("HUP", Signal::HUP),
@@ -65,9 +79,7 @@ fn dispositions_of_signals_are_inherited() {
     assert_eq!(found, bits(&ignored.map(|(_, signal)| signal)));
 }
 
-#[test]
-fn the_mask_of_signals_is_inherited() {
-    let place = Place::new();
+fn the_mask_of_signals_is_inherited(place: Place) {
     assert_eq!(signals(&place, "", "SigBlk"), 0);
     let found = signals(
         &place,
@@ -77,17 +89,13 @@ fn the_mask_of_signals_is_inherited() {
     assert_eq!(found, bits(&[Signal::USR2, Signal::CHILD]));
 }
 
-#[test]
-fn the_status_is_found_where_children_are_ignored() {
-    let place = Place::new();
+fn the_status_is_found_where_children_are_ignored(place: Place) {
     // Where SIGCHLD is ignored, children leave no status behind.
     let script = r#"exec env --ignore-signal=CHLD "$HAPAX" lock k sh -c 'exit 7'"#;
     assert_eq!(code(place.program("sh").args(["-c", script])).0, Some(7));
 }
 
-#[test]
-fn nohup_works() {
-    let place = Place::new();
+fn nohup_works(place: Place) {
     let script = format!("trap 'echo term > term; exit 3' TERM; echo $$ > pid; {LOOP}");
     let mut running = Running::start(place.program("nohup").args([
         env!("CARGO_BIN_EXE_hapax"),
@@ -106,9 +114,7 @@ fn nohup_works() {
     assert_eq!(running.code(), Some(3));
 }
 
-#[test]
-fn nohup_works_while_waiting() {
-    let place = Place::new();
+fn nohup_works_while_waiting(place: Place) {
     let _held = place.hold(&[], "");
     let mut waiter = Running::start(place.program("nohup").args([
         env!("CARGO_BIN_EXE_hapax"),
@@ -122,9 +128,7 @@ fn nohup_works_while_waiting() {
     assert_eq!(waiter.code(), Some(0));
 }
 
-#[test]
-fn the_command_knows_what_it_holds() {
-    let place = Place::new();
+fn the_command_knows_what_it_holds(place: Place) {
     let script = r#"echo "$HAPAX_KEY $HAPAX_FENCING_TOKEN $HAPAX_OWNER"; echo "$HAPAX_STORE"
                     "$HAPAX" ps --json"#;
     let output = output(&mut place.lock(&[], script));
@@ -137,9 +141,7 @@ fn the_command_knows_what_it_holds() {
     assert_eq!(lines[1], place.store().to_str().unwrap());
 }
 
-#[test]
-fn the_store_is_the_same_in_another_directory() {
-    let place = Place::new();
+fn the_store_is_the_same_in_another_directory(place: Place) {
     fs::create_dir(place.path("below")).unwrap();
     for (store, kind) in [("locks.db", ""), ("sqlite:./locks.db", "sqlite:")] {
         let script = r#"cd below; echo "$HAPAX_STORE"; "$HAPAX" lock -n k true; echo $?"#;
@@ -150,9 +152,7 @@ fn the_store_is_the_same_in_another_directory() {
     }
 }
 
-#[test]
-fn tokens_grow() {
-    let place = Place::new();
+fn tokens_grow(place: Place) {
     let token = || {
         let output = output(&mut place.lock(&[], "echo $HAPAX_FENCING_TOKEN"));
         let text = String::from_utf8(output.stdout).unwrap();
@@ -163,9 +163,7 @@ fn tokens_grow() {
 }
 
 /// The one who waits for it is its ancestor.
-#[test]
-fn an_owner_is_joined() {
-    let place = Place::new();
+fn an_owner_is_joined(place: Place) {
     let owner = "0123456789abcdef0123456789abcdef";
     let mut command = place.lock(&[], "echo $HAPAX_OWNER");
     let output = output(command.env("HAPAX_OWNER", owner));
@@ -175,9 +173,7 @@ fn an_owner_is_joined() {
 }
 
 /// Two commands of one parent wait for each other, as those of strangers do.
-#[test]
-fn siblings_share_a_key() {
-    let place = Place::new();
+fn siblings_share_a_key(place: Place) {
     let hapax = env!("CARGO_BIN_EXE_hapax");
     let script =
         format!("for i in 1 2; do {hapax} lock inner -- sh -c 'sleep 0.1; echo done' & done; wait");
@@ -193,22 +189,18 @@ fn descriptors(place: &Place, options: &[&str]) -> BTreeSet<String> {
     text.lines().map(String::from).collect()
 }
 
-#[test]
-fn the_session_is_inherited_unless_it_is_closed() {
-    let place = Place::new();
+fn the_session_is_inherited_unless_it_is_closed(place: Place) {
     let is_of_store = |text: &String| text.contains("locks.db");
     assert!(descriptors(&place, &[]).iter().any(is_of_store));
     for option in ["-o", "--close"] {
         assert!(!descriptors(&place, &[option]).iter().any(is_of_store));
     }
     // What keeps the session alive, and nothing with which it could be used.
-    let database = place.store().to_str().unwrap().to_owned();
+    let database = place.file().to_str().unwrap().to_owned();
     assert!(!descriptors(&place, &[]).contains(&database));
 }
 
-#[test]
-fn a_command_that_does_not_keep_the_lock_runs_on_without_it() {
-    let place = Place::new();
+fn a_command_that_does_not_keep_the_lock_runs_on_without_it(place: Place) {
     let hapax = place.hold(&["-o"], "");
     let pid = place.number("pid");
     hapax.send(Signal::KILL);

@@ -8,12 +8,25 @@ use rustix::process::Signal;
 
 use crate::common::{LOOP, Place, Running, block, code, is_alive, send, state, stop, until};
 
+crate::trials! {
+    all:
+        a_lease_that_cant_be_renewed_ends_the_command_before_it_ends,
+        a_lease_is_renewed_as_long_as_the_command_runs,
+        who_was_stopped_for_longer_than_the_lease_ends_the_command_when_it_is_continued,
+        both_were_stopped_for_longer_than_the_lease,
+        a_lock_that_was_taken_away_ends_the_command_whatever_it_returns,
+        a_command_that_ignores_sigterm_is_killed,
+        the_group_has_the_time_to_clean_up_even_if_its_leader_is_quick,
+        a_stopped_command_is_ended_as_well,
+        a_loss_that_nobody_had_noticed_is_one;
+    sqlite:
+        a_store_that_was_replaced_ends_the_command;
+}
+
 /// Takes no notice of SIGTERM but to write it down.
 const STUBBORN: &str = "trap 'echo TERM >> got' TERM;";
 
-#[test]
-fn a_lease_that_cant_be_renewed_ends_the_command_before_it_ends() {
-    let place = Place::new();
+fn a_lease_that_cant_be_renewed_ends_the_command_before_it_ends(place: Place) {
     let ttl = Duration::from_secs(3);
     let mut hapax = Running::piped(&mut place.lock(
         &["--ttl", "3", "-k", "1.4"],
@@ -41,9 +54,7 @@ fn a_lease_that_cant_be_renewed_ends_the_command_before_it_ends() {
     assert!(said.contains("can't be renewed"), "{said}");
 }
 
-#[test]
-fn a_lease_is_renewed_as_long_as_the_command_runs() {
-    let place = Place::new();
+fn a_lease_is_renewed_as_long_as_the_command_runs(place: Place) {
     let mut hapax = place.hold(&["--ttl", "2", "-k", "0.8"], STUBBORN);
     let token = place.token();
     thread::sleep(Duration::from_millis(3500));
@@ -55,9 +66,7 @@ fn a_lease_is_renewed_as_long_as_the_command_runs() {
     assert_eq!(place.read("got"), "");
 }
 
-#[test]
-fn who_was_stopped_for_longer_than_the_lease_ends_the_command_when_it_is_continued() {
-    let place = Place::new();
+fn who_was_stopped_for_longer_than_the_lease_ends_the_command_when_it_is_continued(place: Place) {
     let mut hapax = Running::piped(&mut place.lock(
         &["--ttl", "2", "-k", "0.8"],
         &format!(
@@ -81,9 +90,7 @@ fn who_was_stopped_for_longer_than_the_lease_ends_the_command_when_it_is_continu
     drop(next);
 }
 
-#[test]
-fn both_were_stopped_for_longer_than_the_lease() {
-    let place = Place::new();
+fn both_were_stopped_for_longer_than_the_lease(place: Place) {
     let script = "trap 'echo TERM >> got; exit 0' TERM";
     let mut hapax = place.hold(&["--ttl", "2", "-k", "0.8"], script);
     let pid = place.number("pid");
@@ -97,9 +104,7 @@ fn both_were_stopped_for_longer_than_the_lease() {
     assert!(!is_alive(pid));
 }
 
-#[test]
-fn a_lock_that_was_taken_away_ends_the_command_whatever_it_returns() {
-    let place = Place::new();
+fn a_lock_that_was_taken_away_ends_the_command_whatever_it_returns(place: Place) {
     let mut hapax = place.hold(&[], "trap 'echo TERM >> got; exit 0' TERM");
     let token = place.token().to_string();
     let unlock = ["force-unlock", "k", "--token", &token];
@@ -108,9 +113,7 @@ fn a_lock_that_was_taken_away_ends_the_command_whatever_it_returns() {
     assert_eq!(place.read("got"), "TERM\n");
 }
 
-#[test]
-fn a_command_that_ignores_sigterm_is_killed() {
-    let place = Place::new();
+fn a_command_that_ignores_sigterm_is_killed(place: Place) {
     let mut hapax = place.hold(
         &["-k", "0.3"],
         "trap '' TERM; sh -c 'sleep 40' & echo $! > below",
@@ -125,12 +128,10 @@ fn a_command_that_ignores_sigterm_is_killed() {
     until(|| (!is_alive(below)).then_some(()));
 }
 
-#[test]
-fn the_group_has_the_time_to_clean_up_even_if_its_leader_is_quick() {
-    let place = Place::new();
+fn the_group_has_the_time_to_clean_up_even_if_its_leader_is_quick(place: Place) {
     let quick = "sh -c 'trap \"sleep 0.3; echo clean > got; exit\" TERM; echo $$ > below; \
                  while :; do sleep 0.05; done' & trap 'exit 0' TERM";
-    let mut hapax = place.hold(&["-k", "20"], quick);
+    let mut hapax = place.hold(&["-k", "14"], quick);
     let below = place.number("below");
     let token = place.token().to_string();
     code(&mut place.hapax(["force-unlock", "k", "--token", &token]));
@@ -140,10 +141,8 @@ fn the_group_has_the_time_to_clean_up_even_if_its_leader_is_quick() {
     assert!(!is_alive(below));
 }
 
-#[test]
-fn a_stopped_command_is_ended_as_well() {
-    let place = Place::new();
-    let mut hapax = place.hold(&["-k", "30"], "trap 'echo TERM >> got; exit 0' TERM");
+fn a_stopped_command_is_ended_as_well(place: Place) {
+    let mut hapax = place.hold(&["-k", "14"], "trap 'echo TERM >> got; exit 0' TERM");
     let pid = place.number("pid");
     send(pid, Signal::STOP);
     until(|| (state(pid) == 'T').then_some(()));
@@ -153,19 +152,15 @@ fn a_stopped_command_is_ended_as_well() {
     assert_eq!(place.read("got"), "TERM\n");
 }
 
-#[test]
-fn a_store_that_was_replaced_ends_the_command() {
-    let place = Place::new();
+fn a_store_that_was_replaced_ends_the_command(place: Place) {
     let mut hapax = place.hold(&["-k", "1"], STUBBORN);
-    fs::rename(place.store(), place.path("old.db")).unwrap();
-    fs::write(place.store(), "").unwrap();
+    fs::rename(place.file(), place.path("old.db")).unwrap();
+    fs::write(place.file(), "").unwrap();
     assert_eq!(hapax.code(), Some(75));
     assert_eq!(place.read("got"), "TERM\n");
 }
 
-#[test]
-fn a_loss_that_nobody_had_noticed_is_one() {
-    let place = Place::new();
+fn a_loss_that_nobody_had_noticed_is_one(place: Place) {
     // It ends before hapax looks again.
     let script = r#""$HAPAX" force-unlock k --token $HAPAX_FENCING_TOKEN; exit 0"#;
     assert_eq!(code(&mut place.lock(&[], script)).0, Some(75));

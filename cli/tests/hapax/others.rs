@@ -6,9 +6,19 @@ use std::process::Stdio;
 
 use crate::common::{LOOP, Place, Running, code, output, until};
 
-#[test]
-fn the_list_has_who_holds_and_who_waits() {
-    let place = Place::new();
+crate::trials! {
+    all:
+        the_list_has_who_holds_and_who_waits,
+        people_get_a_table,
+        permits_are_listed_with_their_slots,
+        a_reader_that_goes_away_is_no_error,
+        a_grant_is_taken_away_and_no_other,
+        the_next_one_gets_what_was_taken_away;
+    sqlite:
+        to_list_changes_nothing;
+}
+
+fn the_list_has_who_holds_and_who_waits(place: Place) {
     let held = place.hold(&["-s", "--tag", "nightly", "--ttl", "60"], "");
     let first = Running::start(&mut place.lock(&["--tag", "no"], "true"));
     place.wait_for_waiters(1);
@@ -49,9 +59,7 @@ fn the_list_has_who_holds_and_who_waits() {
     assert_eq!(modes, ["exclusive", "shared"]);
 }
 
-#[test]
-fn people_get_a_table() {
-    let place = Place::new();
+fn people_get_a_table(place: Place) {
     let held = place.hold(&["--tag", "nightly"], "");
     let waiter = Running::start(&mut place.lock(&[], "true"));
     place.wait_for_waiters(1);
@@ -79,9 +87,7 @@ fn people_get_a_table() {
     }
 }
 
-#[test]
-fn permits_are_listed_with_their_slots() {
-    let place = Place::new();
+fn permits_are_listed_with_their_slots(place: Place) {
     let _holders = ["0", "1"].map(|_| place.hold(&["--permits", "3"], ""));
     let line = &place.list()[0];
     assert_eq!(line["kind"], "semaphore");
@@ -95,12 +101,10 @@ fn permits_are_listed_with_their_slots() {
     assert_eq!(slots, [(Some(0), Some(3)), (Some(1), Some(3))]);
 }
 
-#[test]
-fn to_list_changes_nothing() {
-    let place = Place::new();
+fn to_list_changes_nothing(place: Place) {
     let (status, _) = code(&mut place.hapax(["ps"]));
     assert_eq!(status, Some(69));
-    assert!(!place.store().exists());
+    assert!(!place.file().exists());
     let _held = place.hold(&[], "");
     let _waiter = Running::start(&mut place.lock(&[], "true"));
     place.wait_for_waiters(1);
@@ -123,9 +127,7 @@ fn to_list_changes_nothing() {
     assert!(before == files());
 }
 
-#[test]
-fn a_reader_that_goes_away_is_no_error() {
-    let place = Place::new();
+fn a_reader_that_goes_away_is_no_error(place: Place) {
     let _held = place.hold(&[], "");
     let script = r#"{ sleep 0.2; "$HAPAX" ps; echo $? > status; } | true"#;
     let output = output(
@@ -138,9 +140,7 @@ fn a_reader_that_goes_away_is_no_error() {
     assert_eq!(place.number("status"), 0);
 }
 
-#[test]
-fn a_grant_is_taken_away_and_no_other() {
-    let place = Place::new();
+fn a_grant_is_taken_away_and_no_other(place: Place) {
     let mut held = place.hold(&["-s"], "trap 'exit 0' TERM");
     let mut other = Running::start(&mut place.lock(&["-s"], LOOP));
     until(|| (place.list()[0]["holders"].as_array()?.len() == 2).then_some(()));
@@ -167,10 +167,8 @@ fn a_grant_is_taken_away_and_no_other() {
     assert_eq!(unlock("k", token).0, Some(1));
 }
 
-#[test]
-fn the_next_one_gets_what_was_taken_away() {
-    let place = Place::new();
-    let _held = place.hold(&["-k", "30"], "trap '' TERM");
+fn the_next_one_gets_what_was_taken_away(place: Place) {
+    let _held = place.hold(&["-k", "14"], "trap '' TERM");
     let mut next = Running::start(&mut place.lock(&[], "true"));
     place.wait_for_waiters(1);
     let token = place.token().to_string();

@@ -6,6 +6,18 @@ use rustix::process::Signal;
 
 use crate::common::{LOOP, Place, Running, group, is_alive, send, state, until};
 
+crate::trials! {
+    all:
+        signals_are_passed_on_once,
+        the_whole_group_is_signalled,
+        a_grandchild_in_its_own_session_is_not_signalled_and_runs_on_without_the_lock,
+        a_signal_that_ends_the_command_is_its_status,
+        a_signal_is_never_lost,
+        a_stopped_command_keeps_the_lock_and_its_lease,
+        who_stops_hapax_stops_the_group_as_well,
+        who_is_stopped_and_continued_at_once_runs_on;
+}
+
 /// All that are passed on.
 const ALL: [(&str, Signal); 8] = [
     ("HUP", Signal::HUP),
@@ -24,9 +36,7 @@ fn traps(file: &str) -> String {
     ALL.map(trap).concat()
 }
 
-#[test]
-fn signals_are_passed_on_once() {
-    let place = Place::new();
+fn signals_are_passed_on_once(place: Place) {
     let mut hapax = place.hold(&[], &traps("got"));
     for (number, (_, signal)) in ALL.into_iter().enumerate() {
         hapax.send(signal);
@@ -41,9 +51,7 @@ fn signals_are_passed_on_once() {
     assert_eq!(hapax.code(), Some(0));
 }
 
-#[test]
-fn the_whole_group_is_signalled() {
-    let place = Place::new();
+fn the_whole_group_is_signalled(place: Place) {
     let script = format!(
         "sh -c '{}echo ready >> got; {LOOP}' &",
         traps("got").replace('\'', "\"")
@@ -64,9 +72,7 @@ fn the_whole_group_is_signalled() {
     assert_eq!(hapax.code(), Some(0));
 }
 
-#[test]
-fn a_grandchild_in_its_own_session_is_not_signalled_and_runs_on_without_the_lock() {
-    let place = Place::new();
+fn a_grandchild_in_its_own_session_is_not_signalled_and_runs_on_without_the_lock(place: Place) {
     let mut hapax = place.hold(&[], "setsid sh -c 'echo $$ > apart; exec sleep 40' &");
     let apart = place.number("apart");
     hapax.send(Signal::TERM);
@@ -76,9 +82,7 @@ fn a_grandchild_in_its_own_session_is_not_signalled_and_runs_on_without_the_lock
     send(apart, Signal::KILL);
 }
 
-#[test]
-fn a_signal_that_ends_the_command_is_its_status() {
-    let place = Place::new();
+fn a_signal_that_ends_the_command_is_its_status(place: Place) {
     for (signal, expected) in [(Signal::TERM, 143), (Signal::INT, 130), (Signal::HUP, 129)] {
         let mut hapax = place.hold(&[], "");
         hapax.send(signal);
@@ -88,9 +92,7 @@ fn a_signal_that_ends_the_command_is_its_status() {
 }
 
 /// A signal at any time: it ends the wait, or the command gets it, and nothing is ever left behind.
-#[test]
-fn a_signal_is_never_lost() {
-    let place = Place::new();
+fn a_signal_is_never_lost(place: Place) {
     let mut ended = [0, 0];
     for number in 0..40 {
         let mut hapax = Running::start(&mut place.lock(&[], "echo $$ >> started; exec sleep 40"));
@@ -111,9 +113,7 @@ fn a_signal_is_never_lost() {
     }
 }
 
-#[test]
-fn a_stopped_command_keeps_the_lock_and_its_lease() {
-    let place = Place::new();
+fn a_stopped_command_keeps_the_lock_and_its_lease(place: Place) {
     let mut hapax = place.hold(&["--ttl", "2", "-k", "0.8"], "");
     let (pid, token) = (place.number("pid"), place.token());
     send(pid, Signal::STOP);
@@ -130,9 +130,7 @@ fn a_stopped_command_keeps_the_lock_and_its_lease() {
     assert_eq!(hapax.code(), Some(0));
 }
 
-#[test]
-fn who_stops_hapax_stops_the_group_as_well() {
-    let place = Place::new();
+fn who_stops_hapax_stops_the_group_as_well(place: Place) {
     // Not a shell: one that is stopped while it starts a program isn't shown as stopped.
     let mut hapax = Running::start(&mut place.lock(&[], "echo $$ > pid; exec sleep 40"));
     let pid = place.number("pid");
@@ -145,9 +143,7 @@ fn who_stops_hapax_stops_the_group_as_well() {
     assert_eq!(hapax.code(), Some(143));
 }
 
-#[test]
-fn who_is_stopped_and_continued_at_once_runs_on() {
-    let place = Place::new();
+fn who_is_stopped_and_continued_at_once_runs_on(place: Place) {
     let mut hapax = place.hold(&[], "trap 'echo USR1 >> got' USR1");
     for number in 1..=10 {
         hapax.send(Signal::TSTP);

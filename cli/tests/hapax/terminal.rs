@@ -14,6 +14,18 @@ use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
 
 use crate::common::{LOOP, Place, Running, group, send, state, until};
 
+crate::trials! {
+    all:
+        ctrl_c_reaches_the_command_once_and_hapax_waits_for_it,
+        what_is_sent_to_hapax_alone_is_passed_on_there_too,
+        ctrl_c_ends_a_command_that_does_nothing_about_it,
+        ctrl_c_ends_the_wait,
+        ctrl_z_stops_both_and_the_shell_continues_both,
+        without_a_terminal_on_stdin_what_the_terminal_sends_is_passed_on;
+    sqlite:
+        ctrl_c_is_never_lost;
+}
+
 /// A terminal, seen from the side of whoever sits before it.
 struct Terminal {
     keyboard: File,
@@ -69,9 +81,7 @@ fn traps() -> String {
     format!("{TRAPS} echo $$ > pid; {LOOP}; exit 7")
 }
 
-#[test]
-fn ctrl_c_reaches_the_command_once_and_hapax_waits_for_it() {
-    let place = Place::new();
+fn ctrl_c_reaches_the_command_once_and_hapax_waits_for_it(place: Place) {
     let (mut terminal, mut hapax) = Terminal::start(&place.lock(&[], &traps()));
     let pid = place.number("pid");
     assert_eq!(group(pid), group(hapax.pid()));
@@ -102,9 +112,7 @@ fn ctrl_c_reaches_the_command_once_and_hapax_waits_for_it() {
     assert_eq!(hapax.code(), Some(7));
 }
 
-#[test]
-fn what_is_sent_to_hapax_alone_is_passed_on_there_too() {
-    let place = Place::new();
+fn what_is_sent_to_hapax_alone_is_passed_on_there_too(place: Place) {
     let (_terminal, mut hapax) = Terminal::start(&place.lock(&[], &traps()));
     place.number("pid");
     hapax.send(Signal::INT);
@@ -116,9 +124,7 @@ fn what_is_sent_to_hapax_alone_is_passed_on_there_too() {
     assert_eq!(hapax.code(), Some(143));
 }
 
-#[test]
-fn ctrl_c_ends_a_command_that_does_nothing_about_it() {
-    let place = Place::new();
+fn ctrl_c_ends_a_command_that_does_nothing_about_it(place: Place) {
     let (mut terminal, mut hapax) =
         Terminal::start(&place.lock(&[], "echo $$ > pid; exec sleep 40"));
     place.number("pid");
@@ -128,10 +134,8 @@ fn ctrl_c_ends_a_command_that_does_nothing_about_it() {
 }
 
 /// Whether there is a command yet or not: it ends the wait, or the command gets it.
-#[test]
-fn ctrl_c_is_never_lost() {
-    let place = Place::new();
-    let store = SqliteStore::open(place.store()).unwrap();
+fn ctrl_c_is_never_lost(place: Place) {
+    let store = SqliteStore::open(place.file()).unwrap();
     for number in 0..16 {
         let guard = Lock::new(&store, "k").lock().unwrap();
         let command = place.lock(&[], "exec sleep 40");
@@ -147,9 +151,7 @@ fn ctrl_c_is_never_lost() {
     }
 }
 
-#[test]
-fn ctrl_c_ends_the_wait() {
-    let place = Place::new();
+fn ctrl_c_ends_the_wait(place: Place) {
     let _held = place.hold(&[], "");
     let (mut terminal, mut waiter) = Terminal::start(&place.lock(&[], "touch ran"));
     place.wait_for_waiters(1);
@@ -159,9 +161,7 @@ fn ctrl_c_ends_the_wait() {
     assert!(!place.path("ran").exists());
 }
 
-#[test]
-fn ctrl_z_stops_both_and_the_shell_continues_both() {
-    let place = Place::new();
+fn ctrl_z_stops_both_and_the_shell_continues_both(place: Place) {
     fs::write(
         place.path("traps"),
         format!("echo $PPID > hapax; {}", traps()),
@@ -202,9 +202,7 @@ fn ctrl_z_stops_both_and_the_shell_continues_both() {
     shell.wait();
 }
 
-#[test]
-fn without_a_terminal_on_stdin_what_the_terminal_sends_is_passed_on() {
-    let place = Place::new();
+fn without_a_terminal_on_stdin_what_the_terminal_sends_is_passed_on(place: Place) {
     fs::write(
         place.path("traps"),
         format!("echo $PPID > hapax; {}", traps()),

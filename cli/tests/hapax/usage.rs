@@ -1,19 +1,34 @@
 //! What is refused, what statuses mean, and the pages.
 
 use std::ffi::OsStr;
-use std::fs;
+use std::fs::{self, Permissions};
 use std::os::unix::ffi::OsStrExt;
+use std::os::unix::fs::PermissionsExt;
 
 use crate::common::{Place, code, output};
+
+crate::trials! {
+    all:
+        the_status_is_that_of_the_command,
+        a_command_that_a_signal_has_ended_has_128_and_its_number,
+        what_cant_be_executed_is_told_from_what_was_not_found;
+    sqlite:
+        without_a_store_it_is_a_usage_error,
+        a_store_of_an_unknown_kind_is_a_usage_error,
+        what_is_not_understood_is_a_usage_error,
+        help_and_version_are_no_errors,
+        completions_and_pages_are_made,
+        a_store_that_cant_be_used_is_69,
+        an_owner_that_is_none_is_a_usage_error,
+        the_time_to_clean_up_is_less_than_half_of_the_lease;
+}
 
 /// The status and what is said, for these arguments of `hapax`.
 fn refused(place: &Place, args: &[&str]) -> (Option<i32>, String) {
     code(&mut place.hapax(args))
 }
 
-#[test]
-fn without_a_store_it_is_a_usage_error() {
-    let place = Place::new();
+fn without_a_store_it_is_a_usage_error(place: Place) {
     for args in [
         &["lock", "k", "true"][..],
         &["ps"],
@@ -26,25 +41,21 @@ fn without_a_store_it_is_a_usage_error() {
     }
 }
 
-#[test]
-fn a_store_of_an_unknown_kind_is_a_usage_error() {
-    let place = Place::new();
-    for store in [
-        "redis://localhost/0",
-        "rediss://localhost",
-        "etcd://x",
-        "",
-        "sqlite:",
-    ] {
+fn a_store_of_an_unknown_kind_is_a_usage_error(place: Place) {
+    for store in ["etcd://x", "", "sqlite:"] {
         let (status, said) = refused(&place, &["lock", "--store", store, "k", "true"]);
         assert_eq!(status, Some(64), "{store}");
         assert!(said.starts_with("hapax: "), "{said}");
     }
+    #[cfg(not(feature = "redis"))]
+    for store in ["redis://localhost/0", "rediss+sentinel://localhost/main"] {
+        let (status, said) = refused(&place, &["lock", "--store", store, "k", "true"]);
+        assert_eq!(status, Some(64), "{store}");
+        assert!(said.contains("built without Redis servers"), "{said}");
+    }
 }
 
-#[test]
-fn what_is_not_understood_is_a_usage_error() {
-    let place = Place::new();
+fn what_is_not_understood_is_a_usage_error(place: Place) {
     for args in [
         &["lock"][..],
         &["lock", "k"],
@@ -74,12 +85,10 @@ fn what_is_not_understood_is_a_usage_error() {
     let key = OsStr::from_bytes(b"\xff");
     let (status, _) = code(place.hapax(["lock"]).arg(key).arg("true"));
     assert_eq!(status, Some(64));
-    assert!(!place.store().exists());
+    assert!(!place.file().exists());
 }
 
-#[test]
-fn the_time_to_clean_up_is_less_than_half_of_the_lease() {
-    let place = Place::new();
+fn the_time_to_clean_up_is_less_than_half_of_the_lease(place: Place) {
     for (ttl, kill_after, expected) in [("10", "5", 64), ("10", "4.9", 0), ("10.1", "5", 0)] {
         let (status, said) = refused(
             &place,
@@ -98,17 +107,13 @@ fn the_time_to_clean_up_is_less_than_half_of_the_lease() {
     );
 }
 
-#[test]
-fn an_owner_that_is_none_is_a_usage_error() {
-    let place = Place::new();
+fn an_owner_that_is_none_is_a_usage_error(place: Place) {
     let (status, said) = code(place.lock(&[], "true").env("HAPAX_OWNER", "me"));
     assert_eq!(status, Some(64));
     assert!(said.contains("HAPAX_OWNER"), "{said}");
 }
 
-#[test]
-fn help_and_version_are_no_errors() {
-    let place = Place::new();
+fn help_and_version_are_no_errors(place: Place) {
     for args in [
         &["--help"][..],
         &["--version"],
@@ -121,31 +126,28 @@ fn help_and_version_are_no_errors() {
     }
 }
 
-#[test]
-fn the_status_is_that_of_the_command() {
-    let place = Place::new();
+fn the_status_is_that_of_the_command(place: Place) {
     for expected in [0, 1, 7, 64, 75, 255] {
         let (status, said) = code(&mut place.lock(&[], &format!("exit {expected}")));
         assert_eq!((status, said.as_str()), (Some(expected), ""));
     }
 }
 
-#[test]
-fn a_command_that_a_signal_has_ended_has_128_and_its_number() {
-    let place = Place::new();
+fn a_command_that_a_signal_has_ended_has_128_and_its_number(place: Place) {
     for (signal, expected) in [("TERM", 143), ("KILL", 137), ("INT", 130), ("SEGV", 139)] {
         let script = format!("ulimit -c 0; kill -{signal} $$");
         assert_eq!(code(&mut place.lock(&[], &script)).0, Some(expected));
     }
 }
 
-#[test]
-fn what_cant_be_executed_is_told_from_what_was_not_found() {
-    let place = Place::new();
+fn what_cant_be_executed_is_told_from_what_was_not_found(place: Place) {
     fs::write(place.path("plain"), "text").unwrap();
+    fs::write(place.path("unmarked"), "exit 0").unwrap();
+    fs::set_permissions(place.path("unmarked"), Permissions::from_mode(0o755)).unwrap();
     let of = |command: &str| code(&mut place.hapax(["lock", "k", command]));
     for (command, expected) in [
         ("./plain", 126),
+        ("./unmarked", 126),
         ("/", 126),
         ("./nothing", 127),
         ("no-such-program", 127),
@@ -157,9 +159,7 @@ fn what_cant_be_executed_is_told_from_what_was_not_found() {
     assert!(place.is_free());
 }
 
-#[test]
-fn a_store_that_cant_be_used_is_69() {
-    let place = Place::new();
+fn a_store_that_cant_be_used_is_69(place: Place) {
     fs::write(place.path("text"), "This is no database. ".repeat(100)).unwrap();
     let nowhere = place.path("nowhere/locks.db");
     let text = place.path("text");
@@ -176,9 +176,7 @@ fn a_store_that_cant_be_used_is_69() {
     }
 }
 
-#[test]
-fn completions_and_pages_are_made() {
-    let place = Place::new();
+fn completions_and_pages_are_made(place: Place) {
     for shell in ["bash", "zsh", "fish"] {
         let output = output(&mut place.hapax(["completions", shell]));
         assert!(output.status.success());

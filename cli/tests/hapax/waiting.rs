@@ -8,13 +8,26 @@ use rustix::process::Signal;
 
 use crate::common::{Place, Running, block, code, output};
 
+crate::trials! {
+    all:
+        a_wait_is_silent_and_ends_when_the_lock_comes_free,
+        it_says_what_it_does_if_asked,
+        who_waits_is_served_in_order,
+        stdin_is_left_to_the_command,
+        stdin_is_left_to_others_if_it_is_not_granted,
+        who_does_not_wait_fails_at_once_and_says_nothing,
+        a_queue_before_it_counts_as_held,
+        a_wait_with_a_limit_is_that_long,
+        the_status_of_who_was_not_granted_it_can_be_chosen,
+        a_signal_ends_the_wait_and_then_hapax,
+        a_second_signal_does_not_wait_for_the_store;
+}
+
 fn end(place: &Place) {
     fs::write(place.path("end"), "").unwrap();
 }
 
-#[test]
-fn a_wait_is_silent_and_ends_when_the_lock_comes_free() {
-    let place = Place::new();
+fn a_wait_is_silent_and_ends_when_the_lock_comes_free(place: Place) {
     let _held = place.hold(&[], "");
     let mut waiter = Running::piped(&mut place.lock(&[], "echo mine"));
     place.wait_for_waiters(1);
@@ -23,9 +36,7 @@ fn a_wait_is_silent_and_ends_when_the_lock_comes_free() {
     assert_eq!(waiter.code(), Some(0));
 }
 
-#[test]
-fn it_says_what_it_does_if_asked() {
-    let place = Place::new();
+fn it_says_what_it_does_if_asked(place: Place) {
     let _held = place.hold(&[], "");
     let mut waiter = Running::piped(&mut place.lock(&["--verbose"], "true"));
     place.wait_for_waiters(1);
@@ -38,9 +49,7 @@ fn it_says_what_it_does_if_asked() {
     );
 }
 
-#[test]
-fn who_waits_is_served_in_order() {
-    let place = Place::new();
+fn who_waits_is_served_in_order(place: Place) {
     let _held = place.hold(&[], "");
     let mut waiters = Vec::new();
     for number in 0..4 {
@@ -56,9 +65,7 @@ fn who_waits_is_served_in_order() {
     assert_eq!(place.read("order"), "0\n1\n2\n3\n");
 }
 
-#[test]
-fn stdin_is_left_to_the_command() {
-    let place = Place::new();
+fn stdin_is_left_to_the_command(place: Place) {
     let held = place.hold(&[], "");
     let mut waiter = Running::piped(
         place
@@ -73,9 +80,7 @@ fn stdin_is_left_to_the_command() {
     drop(held);
 }
 
-#[test]
-fn stdin_is_left_to_others_if_it_is_not_granted() {
-    let place = Place::new();
+fn stdin_is_left_to_others_if_it_is_not_granted(place: Place) {
     let _held = place.hold(&[], "");
     fs::write(place.path("text"), "one\ntwo\n").unwrap();
     let script = "{ \"$HAPAX\" lock -w 0.1 k cat; echo $?; cat; } < text";
@@ -83,9 +88,7 @@ fn stdin_is_left_to_others_if_it_is_not_granted() {
     assert_eq!(output.stdout, b"1\none\ntwo\n");
 }
 
-#[test]
-fn who_does_not_wait_fails_at_once_and_says_nothing() {
-    let place = Place::new();
+fn who_does_not_wait_fails_at_once_and_says_nothing(place: Place) {
     let _held = place.hold(&[], "");
     for options in [
         &["-n"][..],
@@ -102,9 +105,7 @@ fn who_does_not_wait_fails_at_once_and_says_nothing() {
     assert_eq!(place.waiters(), 0);
 }
 
-#[test]
-fn a_queue_before_it_counts_as_held() {
-    let place = Place::new();
+fn a_queue_before_it_counts_as_held(place: Place) {
     let _held = place.hold(&["-s"], "");
     assert_eq!(code(&mut place.lock(&["-s", "-n"], "true")).0, Some(0));
     let _waiter = Running::start(&mut place.lock(&["-x"], "true"));
@@ -114,9 +115,7 @@ fn a_queue_before_it_counts_as_held() {
     assert_eq!(code(&mut place.lock(&["-s", "-n"], "true")).0, Some(1));
 }
 
-#[test]
-fn a_wait_with_a_limit_is_that_long() {
-    let place = Place::new();
+fn a_wait_with_a_limit_is_that_long(place: Place) {
     let _held = place.hold(&[], "");
     for option in ["-w", "--wait", "--timeout"] {
         let began = Instant::now();
@@ -134,9 +133,7 @@ fn a_wait_with_a_limit_is_that_long() {
     assert_eq!(waiter.code(), Some(0));
 }
 
-#[test]
-fn the_status_of_who_was_not_granted_it_can_be_chosen() {
-    let place = Place::new();
+fn the_status_of_who_was_not_granted_it_can_be_chosen(place: Place) {
     let _held = place.hold(&[], "");
     for (options, expected) in [
         (&["-n", "-E", "0"][..], 0),
@@ -151,9 +148,7 @@ fn the_status_of_who_was_not_granted_it_can_be_chosen() {
     assert!(!place.path("ran").exists());
 }
 
-#[test]
-fn a_signal_ends_the_wait_and_then_hapax() {
-    let place = Place::new();
+fn a_signal_ends_the_wait_and_then_hapax(place: Place) {
     let mut held = place.hold(&[], "");
     for signal in [Signal::INT, Signal::TERM, Signal::HUP] {
         let mut waiter = Running::piped(&mut place.lock(&[], "touch ran"));
@@ -170,9 +165,7 @@ fn a_signal_ends_the_wait_and_then_hapax() {
     assert!(!place.path("ran").exists());
 }
 
-#[test]
-fn a_second_signal_does_not_wait_for_the_store() {
-    let place = Place::new();
+fn a_second_signal_does_not_wait_for_the_store(place: Place) {
     let _held = place.hold(&[], "");
     let mut waiter = Running::start(&mut place.lock(&[], "touch ran"));
     place.wait_for_waiters(1);

@@ -81,6 +81,7 @@ impl RedisStore {
     ///
     /// - `redis://[user[:password]@]host[:port][/database]`, or with `rediss` for TLS (feature `coord-redis-tls`). Of a
     ///   cluster, or where a server has several names, any number of `host[:port]`, with commas between.
+    /// - `unix:///path[?db=database]`: a socket on this machine.
     /// - `redis+sentinel://[user[:password]@]host[:port][,…]/name[/database]`, or `rediss+sentinel`: the sentinels
     ///   are asked for the server that they call by that name.
     ///
@@ -286,7 +287,9 @@ impl RedisEngine {
                 self.forget(&ask.key);
                 return Err(fault);
             }
-            Err(Failure::Unknown(fault)) => return Err(Fault::Unanswered(place, Box::new(fault))),
+            Err(Failure::Unknown(fault)) => {
+                return Err(Fault::Unanswered(Box::new((place, fault))));
+            }
         };
         let mut reply = Reply::of(&value)?;
         match reply.text()? {

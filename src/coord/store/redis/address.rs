@@ -35,7 +35,17 @@ pub(super) struct Credentials {
 impl Address {
     /// Of `scheme://[user[:password]@]host[:port][,host[:port]…][/database]`, where sentinels stand before what they call
     /// the server: `scheme+sentinel://…/name[/database]`.
+    ///
+    /// Or of `unix:///path[?db=database]`.
     pub(super) fn parse(url: &str, credentials: &Credentials) -> Result<Self, Fault> {
+        if url.starts_with("unix://") {
+            let info = url.into_connection_info();
+            let info = info.map_err(|error| says(format!("the path of a socket: {error}")))?;
+            return Ok(Self {
+                nodes: vec![credentials.complete(info)?],
+                watched: None,
+            });
+        }
         let url = Url::split(url)?;
         let (scheme, sentinel) = match url.scheme.strip_suffix("+sentinel") {
             Some(scheme) => (scheme, true),
@@ -89,8 +99,8 @@ impl Address {
     }
 }
 
-const SHAPE: &str = "it is redis://[user[:password]@]host[:port][,…][/database], with rediss:// for TLS, or \
-     redis+sentinel://[user[:password]@]host[:port][,…]/name[/database]";
+const SHAPE: &str = "it is redis://[user[:password]@]host[:port][,…][/database], with rediss:// for TLS, \
+     unix:///path, or redis+sentinel://[user[:password]@]host[:port][,…]/name[/database]";
 
 /// The parts of a URL. What is before the last `@` isn't said to anybody.
 struct Url<'a> {
