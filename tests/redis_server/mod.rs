@@ -31,7 +31,7 @@ pub use resp::Value;
 pub use sentinel::Sentinel;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
@@ -215,6 +215,11 @@ impl Server {
             .as_ref()
             .expect("it has a clock")
             .set(ahead, behind);
+    }
+
+    /// Where it listens on this machine, also for the tests themselves.
+    pub fn socket(&self) -> PathBuf {
+        self.process.file("socket")
     }
 
     /// Its number as a process.
