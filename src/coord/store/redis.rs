@@ -219,15 +219,18 @@ impl RedisEngine {
             |Try {
                  server,
                  until,
+                 left,
                  is_again,
              }| {
                 let mut call = operation.script.prepare_invoke();
                 call.key(&names)
                     .arg(&server.run)
+                    .arg(u8::from(server.is_new))
                     .arg(u8::from(server.is_alone))
                     .arg(micros(self.session_lease))
                     .arg(grace.map_or(String::new(), |grace| grace.to_string()))
                     .arg(*until)
+                    .arg(micros(*left))
                     .arg(&session)
                     .arg(operation.name)
                     .arg(key);
@@ -378,7 +381,7 @@ impl RedisEngine {
         while let Ok(key) = reply.text() {
             keys.push(key);
         }
-        let mut names = vec![held];
+        let mut names = vec![held, self.name("seen")];
         names.extend(keys.iter().map(|key| self.name(&format!("line:{key}"))));
         let now = clock::now();
         let value = self.link.request(Duration::MAX, |Try { server, .. }| {

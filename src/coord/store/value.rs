@@ -92,7 +92,7 @@ impl Rate {
     }
 
     /// How long an empty bucket takes to fill.
-    fn whole(self) -> Duration {
+    pub(in crate::coord) fn whole(self) -> Duration {
         self.interval().saturating_mul(self.count)
     }
 

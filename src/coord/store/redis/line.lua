@@ -3,8 +3,8 @@
 -- Each call is one script, and a script runs alone. It loads who holds the key, takes out what has ended, does what is
 -- asked for, writes what is different, and rings those who are to look again.
 --
---   KEYS[1]  a hash: the last number that was given out, which server this is, until when nothing is granted after it was
---            another one, and the longest lease there was
+--   KEYS[1]  a hash: the last number that was given out; which server this is, since when, and for how long from then on
+--            others may hold what it doesn't know; the longest lease that may not have ended, and when all have
 --   KEYS[2]  a hash: who holds it, by key, packed; there for keys that are held or waited for
 --   KEYS[3]  a sorted set: who waits for the key, packed, by ticket
 --   KEYS[4]  a sorted set: the sessions that wait, by when they have looked last
@@ -21,68 +21,67 @@ local ABSENT = 3000000
 -- and after so long it has none any more.
 local GONE = 60000000
 
+-- A longer lease counts as one of a day, for how long others may hold what was forgotten.
+local DAY = 86400000000
+-- How far the numbers go on when some may have been forgotten.
+local FORGOTTEN = 10000000
+
 local META, HELD, LINE, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local server, counts_listeners, lease_of_sessions, grace_if_other, counts_until, session, operation, key = unpack(ARGV, 1, 8)
-local arguments = { unpack(ARGV, 9) }
+local server, is_new, counts_listeners, lease_of_sessions, own_grace, counts_until, counts_for, session, operation, key =
+    unpack(ARGV, 1, 10)
+local arguments = { unpack(ARGV, 11) }
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
-if now > tonumber(counts_until) then
+if now > tonumber(counts_until) or tonumber(counts_until) > now + tonumber(counts_for) + 1000000 then
+    -- Nobody waits for the answer, or the clock was set back, and nobody can tell.
     return redis.status_reply('LATE')
 end
 
-local stored = redis.call('HMGET', META, 'number', 'server', 'grace', 'longest')
+local stored = redis.call('HMGET', META, 'number', 'server', 'changed', 'doubt', 'longest', 'lasts_until')
 local number = tonumber(stored[1] or 0)
-local grace = tonumber(stored[3] or 0)
-local longest = tonumber(stored[4] or 0)
+local changed = tonumber(stored[3] or 0)
+local doubt = tonumber(stored[4] or 0)
+-- The longest lease of those that may not have ended, and when all of them have.
+local longest = tonumber(stored[5] or 0)
+local lasts_until = tonumber(stored[6] or 0)
 
 local holders = {}
 local has_changed = false
+local has_numbered = false
 local to_ring = {}
 -- What was found to be the first waiter, until the waiters change.
 local known_head = nil
 
--- How long others may still hold what this server has no record of. One that has run for longer than that, was never
--- emptied, and was never a replica has forgotten nothing.
-local function lease_if_empty()
-    local info = redis.call('INFO', 'server', 'replication', 'commandstats')
-    local was_replica = tonumber(string.match(info, 'second_repl_offset:(%-?%d+)') or 0) >= 0
-    local tells_commands = string.find(info, 'cmdstat_', 1, true)
-    local was_emptied = string.find(info, 'cmdstat_flush', 1, true) or string.find(info, 'cmdstat_swapdb', 1, true)
-    if was_replica or was_emptied or not tells_commands then
-        return tonumber(lease_of_sessions)
+if stored[2] ~= server then
+    if is_new ~= '1' then
+        -- The connection is older than what is here, and may go to a server that isn't what it was.
+        return redis.status_reply('LOOK')
     end
-    local uptime = tonumber(string.match(info, 'uptime_in_seconds:(%d+)') or 0)
-    return math.max(tonumber(lease_of_sessions) - math.max(uptime - 1, 0) * 1000000, 0)
+    -- What was granted before may be forgotten, and its holders don't know yet.
+    changed = now
+    doubt = math.max(longest, tonumber(lease_of_sessions))
+    number = number + FORGOTTEN
+    redis.call('HSET', META, 'server', server, 'changed', changed, 'doubt', doubt, 'number', number)
+elseif changed > now then
+    -- The clock was set back. It is written down, or it would be now each time.
+    changed = now
+    redis.call('HSET', META, 'changed', changed)
 end
-
-local is_other = stored[2] ~= server
-if is_other and not stored[2] then
-    longest = lease_if_empty()
-    redis.call('HSET', META, 'longest', longest)
-end
-local known = tonumber(grace_if_other) or longest
-if is_other then
-    -- What was granted before may be lost, and its holders don't know yet.
-    grace = now + known
-    redis.call('HSET', META, 'server', server, 'grace', grace)
-elseif grace > now + known then
-    -- The clock was set back.
-    grace = now + known
-    redis.call('HSET', META, 'grace', grace)
-end
+-- Until then nothing is granted.
+local grace = changed + (tonumber(own_grace) or doubt)
 
 local function next_number()
     number = math.max(number + 1, now)
-    redis.call('HSET', META, 'number', number)
+    has_numbered = true
     return number
 end
 
 local function remember_lease(lease)
-    if lease > longest then
-        longest = lease
-        redis.call('HSET', META, 'longest', longest)
-    end
+    lease = math.min(lease, DAY)
+    longest = now > lasts_until and lease or math.max(longest, lease)
+    lasts_until = math.max(lasts_until, now + lease)
+    has_numbered = true
 end
 
 local function ring(waiter)
@@ -100,6 +99,7 @@ end
 local function queue(waiter)
     known_head = nil
     redis.call('ZADD', LINE, waiter.ticket, cmsgpack.pack(waiter))
+    redis.call('PEXPIRE', LINE, 2 * GONE / 1000)
 end
 
 local function remove(packed)
@@ -163,6 +163,9 @@ local function room_for(mode, permits)
     end
     local taken = {}
     for _, holder in ipairs(holders) do
+        if holder.mode ~= 'permit' then
+            return nil
+        end
         taken[holder.slot] = true
     end
     for slot = 0, permits - 1 do
@@ -307,6 +310,11 @@ end
 -- What the key is in use as, if that isn't what is wanted.
 local function other_use(mode, permits)
     local user = holders[1] or head()
+    if not user then
+        -- Also one who is passed has its place.
+        local packed = redis.call('ZRANGE', LINE, 0, 0)[1]
+        user = packed and cmsgpack.unpack(packed)
+    end
     if user and ((user.mode == 'permit') ~= (mode == 'permit') or user.permits ~= permits) then
         return { 'other', user.mode, user.permits }
     end
@@ -358,6 +366,7 @@ end
 -- How somebody who waits stands, who is there, as this shows. If it was granted something it has taken it.
 function operations.look(number_of_ask, ticket, takes_what_is_free)
     redis.call('ZADD', SEEN, now, session)
+    redis.call('PEXPIRE', LINE, 2 * GONE / 1000)
     known_head = nil
     local wanted = tonumber(number_of_ask)
     local waiter, packed = own_waiter(wanted, tonumber(ticket))
@@ -484,6 +493,22 @@ function operations.withdraw()
     return 1
 end
 
+-- Looks at some other keys, and takes out those that nobody holds any more. Who waits for one looks, and is granted it.
+local function sweep()
+    local found = redis.call('HSCAN', HELD, redis.call('HGET', META, 'swept') or '0', 'COUNT', '10')
+    for at = 1, #found[2], 2 do
+        local others = cmsgpack.unpack(found[2][at + 1])
+        local are_over = #others > 0
+        for _, holder in ipairs(others) do
+            are_over = are_over and holder.expires <= now
+        end
+        if are_over then
+            redis.call('HDEL', HELD, found[2][at])
+        end
+    end
+    redis.call('HSET', META, 'swept', found[1])
+end
+
 local packed_holders = redis.call('HGET', HELD, key)
 if packed_holders then
     holders = cmsgpack.unpack(packed_holders)
@@ -497,7 +522,14 @@ if has_changed then
         redis.call('HSET', HELD, key, cmsgpack.pack(holders))
     end
 end
+if has_numbered then
+    redis.call('HSET', META, 'number', number, 'longest', longest, 'lasts_until', lasts_until)
+    if not packed_holders then
+        sweep()
+    end
+end
 for _, bell in ipairs(to_ring) do
-    redis.call('PUBLISH', string.sub(META, 1, -5) .. 'bell:' .. bell[1], bell[2])
+    -- It is done, whether or not this user may publish: who waits looks within a second.
+    redis.pcall('PUBLISH', string.sub(META, 1, -5) .. 'bell:' .. bell[1], bell[2])
 end
 return answer

@@ -20,6 +20,7 @@ use redis::{
 };
 
 use super::address::{Address, Watched, elsewhere, says};
+use super::rows::micros;
 use crate::coord::error::Fault;
 
 /// How many connections stay open that nobody uses.
@@ -49,10 +50,12 @@ pub(super) struct Settings {
 /// A connection, and what is known of whom it goes to.
 pub(super) struct Server {
     pub(super) connection: Connection,
-    /// A name that it has until it is started again.
+    /// A name that it has until it is started again, or takes the place of another one.
     pub(super) run: String,
     /// It isn't part of a cluster.
     pub(super) is_alone: bool,
+    /// Nothing was asked over it yet.
+    pub(super) is_new: bool,
     /// Its clock, in microseconds, not later than it was at that moment here.
     clock: (u64, Instant),
     address: String,
@@ -64,6 +67,8 @@ pub(super) struct Try<'a> {
     pub(super) server: &'a mut Server,
     /// By the clock of the server, in microseconds: after that it is nothing any more.
     pub(super) until: u64,
+    /// For how long it counts.
+    pub(super) left: Duration,
     /// One before may have arrived.
     pub(super) is_again: bool,
 }
@@ -199,7 +204,7 @@ impl Link {
         let left = time
             .saturating_sub(began.elapsed())
             .max(Duration::from_millis(1));
-        let until = server.now() + u64::try_from(left.as_micros()).unwrap_or(u64::MAX / 2);
+        let until = server.now() + micros(left);
         let answer = server
             .connection
             .set_read_timeout(Some(left))
@@ -208,12 +213,14 @@ impl Link {
                 send(&mut Try {
                     server: &mut server,
                     until,
+                    left,
                     is_again,
                 })
             });
         match answer {
-            // It was too late, or the server's clock was set.
-            Ok(Value::SimpleString(late)) if late == "LATE" => {
+            // It was too late, the server's clock was set, or it isn't the server that it was. Nothing was done.
+            Ok(Value::SimpleString(word)) if word == "LATE" || word == "LOOK" => {
+                self.idle.lock().clear();
                 let fault = says(format!(
                     "Redis at {} has got a request too late",
                     server.address
@@ -222,6 +229,7 @@ impl Link {
             }
             Ok(value) => {
                 server.used = Instant::now();
+                server.is_new = false;
                 let mut idle = self.idle.lock();
                 if idle.len() < MOST_IDLE {
                     idle.push(server);
@@ -392,13 +400,16 @@ impl Link {
             );
             return Err(said(Remedy::None, &text));
         }
-        let Some(run) = info.get("run_id") else {
+        let Some(run) = info.get::<String>("run_id") else {
             return Err(said(Remedy::None, "doesn't tell its run_id"));
         };
+        // Another one, when it has been a replica in between.
+        let history: String = info.get("master_replid").unwrap_or_default();
         Ok(Server {
             connection,
-            run,
             is_alone: !is_in_cluster,
+            run: format!("{run}:{history}"),
+            is_new: true,
             clock,
             address,
             used: Instant::now(),

@@ -1,10 +1,16 @@
 -- Who holds and who waits, of all keys that are named, as of one moment.
 --
 --   KEYS[1]  who holds, by key, as in `line.lua`
---   KEYS[2]… who waits for each of the keys
+--   KEYS[2]  when who waits has looked last
+--   KEYS[3]… who waits for each of the keys
 --   ARGV     the keys
+--
+-- Who waits and hasn't looked for so long that it is passed isn't listed: it may be dead, and then it keeps nobody.
 
-local HELD = KEYS[1]
+-- As in `line.lua`.
+local ABSENT = 3000000
+
+local HELD, SEEN = KEYS[1], KEYS[2]
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
 
@@ -25,8 +31,12 @@ for at, key in ipairs(ARGV) do
             table.insert(holders, row(holder))
         end
     end
-    for _, packed in ipairs(redis.call('ZRANGE', KEYS[at + 1], 0, -1)) do
-        table.insert(waiters, row(cmsgpack.unpack(packed)))
+    for _, packed in ipairs(redis.call('ZRANGE', KEYS[at + 2], 0, -1)) do
+        local waiter = cmsgpack.unpack(packed)
+        local last_look = tonumber(redis.call('ZSCORE', SEEN, waiter.session) or 0)
+        if last_look >= now - ABSENT and not waiter.lapsed then
+            table.insert(waiters, row(waiter))
+        end
     end
     table.insert(lines, { key, holders, waiters })
 end

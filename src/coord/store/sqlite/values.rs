@@ -1,7 +1,8 @@
 //! Averages and rate limits, to and from the table of values.
 //!
 //! An addition to an average is one statement, which is a transaction by itself; whether the file is still the one that its
-//! path names is checked after it. A permit of a rate limit is looked up and written in one transaction.
+//! path names is checked after it. So is a permit of a rate limit if there are others of it that aren't in again; otherwise
+//! it is looked up and written in one transaction.
 //!
 //! A value that is over is taken out when somebody comes by its key. Of the others, each value that is new looks at the next few,
 //! in the order of their keys and one after the other, so that there are never many more than are made in the time that
@@ -75,6 +76,10 @@ impl SqliteEngine {
         longest: Duration,
         tag: Option<&str>,
     ) -> Result<Turn, Fault> {
+        let taken = self.write_at_once(|connection| take(connection, key, rate, longest, tag))?;
+        if let Some(turn) = taken {
+            return Ok(turn);
+        }
         let (turn, is_new) = self.write(|connection| {
             change(connection, key, |before, now| {
                 let is_new = before.is_none();
@@ -208,6 +213,36 @@ fn add_thoroughly(
     Ok(mean)
 }
 
+/// Takes a permit where the bucket is neither full nor too empty. Nothing otherwise.
+fn take(
+    connection: &Connection,
+    key: &str,
+    rate: Rate,
+    longest: Duration,
+    tag: Option<&str>,
+) -> Result<Option<Turn>, Fault> {
+    let mut update = connection.prepare_cached(
+        "UPDATE value SET ends = ends + ?4, since = wall_time(), tag = coalesce(?5, tag)
+        WHERE key = ?1 AND kind = 1 AND count = ?2 AND per = ?3
+            AND since <= wall_time() AND ends > wall_time() AND ends + ?4 <= wall_time() + ?6
+        RETURNING ends, since",
+    )?;
+    let nanoseconds = |time: Duration| Time(0).after(time).0;
+    let interval = nanoseconds(rate.interval());
+    // Those are never more than there are nanoseconds.
+    let furthest = nanoseconds(rate.whole() + longest.min(CENTURY));
+    let per = nanoseconds(rate.per);
+    let mut rows = update.query(params![key, rate.count, per, interval, tag, furthest])?;
+    let moments = |row: &Row<'_>| Ok::<_, rusqlite::Error>((row.get(0)?, row.get(1)?));
+    let taken = rows.next()?.map(moments).transpose()?;
+    // It is committed by the end, and not by the first row.
+    while rows.next()?.is_some() {}
+    Ok(taken.map(|(number, since)| {
+        let wait = Time(number).since(Time(since).after(rate.whole()));
+        Turn::Taken { wait, number }
+    }))
+}
+
 /// Gives a permit back.
 pub(super) fn put_back(
     connection: &Connection,
@@ -277,8 +312,7 @@ fn store(connection: &Connection, key: &str, value: &Value) -> Result<(), Fault>
     let (kind, total, count, per) = match value.content {
         Content::Average(mean) => (AVERAGE, Some(mean.total), mean.count, None),
         Content::Rate(Rate { count, per }) => {
-            let per = i64::try_from(per.as_nanos()).unwrap_or(i64::MAX);
-            (RATE, None, count.into(), Some(per))
+            (RATE, None, count.into(), Some(Time(0).after(per).0))
         }
     };
     connection
