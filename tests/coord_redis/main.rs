@@ -9,6 +9,7 @@
 //! - `faults`: servers that are restarted, emptied, full, stopped, failed over, and whose scripts are forgotten;
 //! - `grace`: servers that have forgotten something, in all ways, and what may be granted then;
 //! - `cluster`: namespaces on several nodes, and slots that move;
+//! - `clocks`: servers whose clocks are set;
 //! - `processes`: holders and waiters that are killed, stopped and forked;
 //! - `tls`: servers that speak TLS;
 //! - `values`: averages and rate limits among faults;
@@ -20,6 +21,7 @@
 mod redis_server;
 
 mod agent;
+mod clocks;
 mod cluster;
 mod faults;
 mod grace;
@@ -35,6 +37,7 @@ mod tls;
 mod values;
 
 use std::sync::mpsc::{self, Receiver};
+use std::thread::JoinHandle;
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Trial};
@@ -55,6 +58,7 @@ fn main() {
     trials.extend(faults::trials());
     trials.extend(grace::trials());
     trials.extend(cluster::trials());
+    trials.extend(clocks::trials());
     trials.extend(processes::trials());
     #[cfg(feature = "coord-redis-tls")]
     trials.extend(tls::trials());
@@ -86,12 +90,15 @@ macro_rules! trials {
 use trials;
 
 /// What a thread answers, which is waited for, but not forever.
-struct Task<R>(Receiver<R>);
+struct Task<R>(Receiver<R>, JoinHandle<()>);
 
 fn task<R: Send + 'static>(work: impl FnOnce() -> R + Send + 'static) -> Task<R> {
     let (send, answer) = mpsc::channel();
-    std::thread::spawn(move || send.send(work()));
-    Task(answer)
+    let thread = std::thread::spawn(move || {
+        // Nobody listens if the time is over.
+        let _ = send.send(work());
+    });
+    Task(answer, thread)
 }
 
 impl<R> Task<R> {
@@ -108,6 +115,6 @@ impl<R> Task<R> {
 
     /// Whether it has no answer yet.
     fn is_running(&self) -> bool {
-        self.0.try_recv().is_err()
+        !self.1.is_finished()
     }
 }

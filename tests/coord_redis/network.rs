@@ -542,11 +542,11 @@ fn a_store_is_closed_behind_a_partition() {
     proxy.stall();
     let began = Instant::now();
     assert!(far.close().is_err());
-    let answer = waiter.answer();
-    assert!(
-        matches!(answer, Err(CoordError::Closed { .. })),
-        "{answer:?}"
-    );
+    // It may just have looked, without an answer.
+    match waiter.answer() {
+        Err(CoordError::Closed { .. } | CoordError::Store { .. }) => {}
+        other => panic!("{other:?}"),
+    }
     assert!(guards.iter().all(|guard| !guard.is_valid()));
     drop((guards, far));
     assert!(

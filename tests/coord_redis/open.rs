@@ -78,8 +78,9 @@ fn a_server_that_evicts_is_refused() {
 }
 
 fn a_socket_of_this_machine() {
-    let socket = shared().socket();
-    let (by_port, by_socket) = (Place::new(), format!("unix://{}", socket.display()));
+    let server = Server::start();
+    let socket = format!("unix://{}", server.socket().display());
+    let (by_port, by_socket) = (Place::on(&server), socket);
     let store = by_port.options().open(&by_socket).unwrap();
     let guard = Lock::new(&store, "k").lock().unwrap();
     assert!(Lock::new(&by_port.open(), "k").try_lock().is_err());

@@ -59,7 +59,7 @@ fn a_holder_that_ends_is_succeeded_at_once() {
     waiter.answer_within(Duration::from_secs(5)).unwrap();
 }
 
-/// Whatever their leases: seconds at most.
+/// Whatever their leases: nobody listens any more where they would be told.
 fn killed_waiters_cost_little() {
     for kind in ["lock", "strict"] {
         let place = Place::new().lease(LONG);
@@ -80,7 +80,7 @@ fn killed_waiters_cost_little() {
         guard.release().unwrap();
         assert!(agents[2].token() > token);
         assert!(
-            released.elapsed() < Duration::from_secs(7),
+            released.elapsed() < Duration::from_secs(1),
             "{kind}: {:?}",
             released.elapsed()
         );

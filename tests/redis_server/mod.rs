@@ -17,6 +17,7 @@
 
 mod caretaker;
 mod certificates;
+mod clock;
 mod cluster;
 mod process;
 mod proxy;
@@ -30,10 +31,11 @@ pub use resp::Value;
 pub use sentinel::Sentinel;
 
 use std::fmt::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
 
+use clock::Clock;
 use process::Process;
 use resp::Connection;
 
@@ -56,6 +58,7 @@ pub struct Server {
     process: Process,
     setup: Setup,
     certificates: Option<Certificates>,
+    clock: Option<Clock>,
 }
 
 /// What a server is to be like.
@@ -64,6 +67,7 @@ pub struct Setup {
     lines: Vec<String>,
     password: Option<String>,
     has_tls: bool,
+    has_clock: bool,
     is_cluster_node: bool,
 }
 
@@ -96,6 +100,12 @@ impl Setup {
         self.config("appendonly yes").config("appendfsync always")
     }
 
+    /// Its wall clock can be set.
+    pub fn clock(mut self) -> Self {
+        self.has_clock = true;
+        self
+    }
+
     fn cluster_node(mut self) -> Self {
         self.is_cluster_node = true;
         self.config("cluster-enabled yes")
@@ -103,8 +113,13 @@ impl Setup {
     }
 
     pub fn start(self) -> Server {
-        let mut certificates = None;
-        let process = Process::start(&[], self.password.as_deref(), |directory, port| {
+        let (mut certificates, mut clock) = (None, None);
+        let environment = |directory: &Path| match self.has_clock {
+            true => clock.insert(Clock::make(directory)).environment(),
+            false => Vec::new(),
+        };
+        let password = self.password.as_deref();
+        let process = Process::start(&[], environment, password, |directory, port| {
             let mut text = common(directory);
             match self.has_tls {
                 false => writeln!(text, "port {port}").unwrap(),
@@ -129,6 +144,7 @@ impl Setup {
             process,
             setup: self,
             certificates,
+            clock,
         }
     }
 }
@@ -167,11 +183,6 @@ impl Server {
         replica
     }
 
-    /// Where it also listens.
-    pub fn socket(&self) -> std::path::PathBuf {
-        self.process.file("socket")
-    }
-
     pub fn port(&self) -> u16 {
         self.process.port()
     }
@@ -196,6 +207,19 @@ impl Server {
     /// If it speaks TLS.
     pub fn certificates(&self) -> &Certificates {
         self.certificates.as_ref().expect("it speaks TLS")
+    }
+
+    /// Sets its wall clock, if that can be set: as far ahead of the right time, or as far behind.
+    pub fn set_clock(&self, ahead: Duration, behind: Duration) {
+        self.clock
+            .as_ref()
+            .expect("it has a clock")
+            .set(ahead, behind);
+    }
+
+    /// Where it listens on this machine, also for the tests themselves.
+    pub fn socket(&self) -> PathBuf {
+        self.process.file("socket")
     }
 
     /// Its number as a process.

@@ -24,6 +24,7 @@ pub(super) fn bus_port(port: u16) -> u16 {
 pub(super) struct Process {
     directory: PathBuf,
     arguments: Vec<String>,
+    environment: Vec<(&'static str, PathBuf)>,
     password: Option<String>,
     port: u16,
     child: Mutex<Option<Child>>,
@@ -33,11 +34,14 @@ impl Process {
     /// One on a free port, whose configuration is made from its directory and its port.
     pub(super) fn start(
         arguments: &[&str],
+        environment: impl FnOnce(&Path) -> Vec<(&'static str, PathBuf)>,
         password: Option<&str>,
         mut configuration: impl FnMut(&Path, u16) -> String,
     ) -> Self {
+        let directory = caretaker().directory();
         let mut process = Self {
-            directory: caretaker().directory(),
+            environment: environment(&directory),
+            directory,
             arguments: arguments.iter().map(|&argument| argument.into()).collect(),
             password: password.map(Into::into),
             port: 0,
@@ -101,6 +105,7 @@ impl Process {
             let child = Command::new(program)
                 .arg(self.file("configuration"))
                 .args(&self.arguments)
+                .envs(self.environment.iter().cloned())
                 .stdin(Stdio::null())
                 .stdout(Stdio::null())
                 .stderr(Stdio::null())

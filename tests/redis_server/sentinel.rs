@@ -15,24 +15,29 @@ impl Sentinel {
     /// One that looks after a primary and the replicas that it has already.
     pub fn start(primary: &Server) -> Self {
         let name = Self::NAME;
-        let process = Process::start(&["--sentinel"], None, |directory, port| {
-            let mut text = common(directory);
-            // These are for servers.
-            text = text
-                .lines()
-                .filter(|line| !line.starts_with("repl-") && !line.starts_with("save"))
-                .map(|line| format!("{line}\n"))
-                .collect();
-            text += &format!(
-                "port {port}\nsentinel monitor {name} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {name} 300\n\
+        let process = Process::start(
+            &["--sentinel"],
+            |_| Vec::new(),
+            None,
+            |directory, port| {
+                let mut text = common(directory);
+                // These are for servers.
+                text = text
+                    .lines()
+                    .filter(|line| !line.starts_with("repl-") && !line.starts_with("save"))
+                    .map(|line| format!("{line}\n"))
+                    .collect();
+                text += &format!(
+                    "port {port}\nsentinel monitor {name} 127.0.0.1 {} 1\nsentinel down-after-milliseconds {name} 300\n\
                  sentinel failover-timeout {name} 2000\n",
-                primary.port()
-            );
-            if let Some(password) = &primary.setup.password {
-                text += &format!("sentinel auth-pass {name} {password}\n");
-            }
-            text
-        });
+                    primary.port()
+                );
+                if let Some(password) = &primary.setup.password {
+                    text += &format!("sentinel auth-pass {name} {password}\n");
+                }
+                text
+            },
+        );
         let sentinel = Self { process };
         let replicas = primary.info("replication", "connected_slaves");
         until("the sentinel knows all", || {

@@ -226,6 +226,7 @@ impl RedisEngine {
                 call.key(&names)
                     .arg(&server.run)
                     .arg(u8::from(server.is_new))
+                    .arg(u8::from(server.is_alone))
                     .arg(micros(self.session_lease))
                     .arg(grace.map_or(String::new(), |grace| grace.to_string()))
                     .arg(*until)

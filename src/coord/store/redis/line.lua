@@ -27,8 +27,9 @@ local DAY = 86400000000
 local FORGOTTEN = 10000000
 
 local META, HELD, LINE, SEEN = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
-local server, is_new, lease_of_sessions, own_grace, counts_until, counts_for, session, operation, key = unpack(ARGV, 1, 9)
-local arguments = { unpack(ARGV, 10) }
+local server, is_new, counts_listeners, lease_of_sessions, own_grace, counts_until, counts_for, session, operation, key =
+    unpack(ARGV, 1, 10)
+local arguments = { unpack(ARGV, 11) }
 
 local clock = redis.call('TIME')
 local now = clock[1] * 1000000 + clock[2]
@@ -39,7 +40,7 @@ end
 
 local stored = redis.call('HMGET', META, 'number', 'server', 'changed', 'doubt', 'longest', 'lasts_until')
 local number = tonumber(stored[1] or 0)
-local changed = math.min(tonumber(stored[3] or 0), now)
+local changed = tonumber(stored[3] or 0)
 local doubt = tonumber(stored[4] or 0)
 -- The longest lease of those that may not have ended, and when all of them have.
 local longest = tonumber(stored[5] or 0)
@@ -63,6 +64,10 @@ if stored[2] ~= server then
     changed = now
     doubt = math.max(longest, tonumber(lease_of_sessions))
     redis.call('HSET', META, 'server', server, 'changed', changed, 'doubt', doubt, 'number', number)
+elseif changed > now then
+    -- The clock was set back. It is written down, or it would be now each time.
+    changed = now
+    redis.call('HSET', META, 'changed', changed)
 end
 -- Until then nothing is granted.
 local grace = changed + (tonumber(own_grace) or doubt)
@@ -82,6 +87,14 @@ end
 
 local function ring(waiter)
     table.insert(to_ring, { waiter.session, waiter.number })
+end
+
+-- Rings at once. False if nobody listens there: the connection of whoever waits is gone, and mostly all of it. In a cluster it
+-- may listen at another server.
+local function ring_heard(waiter)
+    local bell = string.sub(META, 1, -5) .. 'bell:' .. waiter.session
+    local listeners = redis.call('PUBLISH', bell, waiter.number)
+    return listeners > 0 or counts_listeners ~= '1' or waiter.session == session
 end
 
 local function queue(waiter)
@@ -185,9 +198,15 @@ local function settle()
         if not slot then
             break
         end
-        remove(packed)
-        grant(waiter, slot, now + CLAIM).is_claimed = false
-        ring(waiter)
+        if ring_heard(waiter) then
+            remove(packed)
+            grant(waiter, slot, now + CLAIM).is_claimed = false
+        else
+            -- It keeps its place, and is passed until it looks.
+            waiter.lapsed = now
+            change(waiter, packed)
+            has_changed = true
+        end
         waiter, packed = head()
     end
     if waiter and waiter.due == 0 then

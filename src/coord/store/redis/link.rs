@@ -52,6 +52,8 @@ pub(super) struct Server {
     pub(super) connection: Connection,
     /// A name that it has until it is started again, or takes the place of another one.
     pub(super) run: String,
+    /// It isn't part of a cluster.
+    pub(super) is_alone: bool,
     /// Nothing was asked over it yet.
     pub(super) is_new: bool,
     /// Its clock, in microseconds, not later than it was at that moment here.
@@ -409,6 +411,7 @@ impl Link {
         let history = history.unwrap_or_default();
         Ok(Server {
             connection,
+            is_alone: !is_in_cluster,
             run: format!("{run}:{history}"),
             is_new: true,
             clock,
