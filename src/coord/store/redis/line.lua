@@ -90,11 +90,11 @@ local function ring(waiter)
 end
 
 -- Rings at once. False if nobody listens there: the connection of whoever waits is gone, and mostly all of it. In a cluster it
--- may listen at another server.
+-- may listen at another server. If this user may not publish that isn't known, and who waits looks within a second.
 local function ring_heard(waiter)
     local bell = string.sub(META, 1, -5) .. 'bell:' .. waiter.session
-    local listeners = redis.call('PUBLISH', bell, waiter.number)
-    return listeners > 0 or counts_listeners ~= '1' or waiter.session == session
+    local listeners = redis.pcall('PUBLISH', bell, waiter.number)
+    return listeners ~= 0 or counts_listeners ~= '1' or waiter.session == session
 end
 
 local function queue(waiter)
