@@ -61,7 +61,8 @@ if stored[2] ~= server then
     -- What was granted before may be forgotten, and its holders don't know yet.
     changed = now
     doubt = math.max(longest, tonumber(lease_of_sessions))
-    number = number + FORGOTTEN
+    -- As of now, so that two servers which both have missed what the other one did begin at different numbers.
+    number = math.max(number, now) + FORGOTTEN
     redis.call('HSET', META, 'server', server, 'changed', changed, 'doubt', doubt, 'number', number)
 elseif changed > now then
     -- The clock was set back. It is written down, or it would be now each time.
