@@ -1,6 +1,7 @@
 //! Many processes, few keys, and one of them killed every now and then.
 //!
-//! It lasts two seconds, or as many as `HAPAX_STORM_SECONDS` says. Each process says when it has got a lock and when it is
+//! It lasts two seconds, or as many as `HAPAX_STORM_SECONDS` says, of eight processes over three keys, or as many as
+//! `HAPAX_STORM_PROCESSES` and `HAPAX_STORM_KEYS` say. Each process says when it has got a lock and when it is
 //! about to give it back, by the machine's clock, and the test looks at all of it together:
 //!
 //! - no two hold a key at the same time: who was killed has held it until right before that;
@@ -20,17 +21,36 @@ use crate::processes::place;
 
 crate::trials! { a_storm, a_strict_storm }
 
-const PROCESSES: usize = 8;
-const KEYS: u64 = 3;
+fn seconds() -> u64 {
+    setting("SECONDS", 2)
+}
+
+fn processes() -> usize {
+    setting("PROCESSES", 8) as usize
+}
+
+fn keys() -> u64 {
+    setting("KEYS", 3)
+}
+
+fn setting(name: &str, otherwise: u64) -> u64 {
+    let name = format!("HAPAX_STORM_{name}");
+    let value = std::env::var(&name).ok();
+    value.map_or(otherwise, |value| {
+        value
+            .parse()
+            .unwrap_or_else(|_| panic!("{name} is a number"))
+    })
+}
 
 /// What one process of a storm does, until it is killed or has no more input.
 pub(crate) fn run(path: &str, kind: &str) {
     let store = SqliteStore::open(path).unwrap();
     println!("open");
     let mut random = fastrand::Rng::with_seed(std::process::id().into());
-    let end = now() + seconds() * 1_000_000_000;
+    let (end, keys) = (now() + seconds() * 1_000_000_000, keys());
     while now() < end {
-        let key = random.u64(..KEYS);
+        let key = random.u64(..keys);
         let lock = Lock::new(&store, &format!("key {key}"));
         let lock = if kind == "strict" {
             lock.strict()
@@ -60,13 +80,6 @@ fn now() -> u64 {
     (now.tv_sec * 1_000_000_000 + now.tv_nsec).cast_unsigned()
 }
 
-fn seconds() -> u64 {
-    let seconds = std::env::var("HAPAX_STORM_SECONDS").ok();
-    seconds.map_or(2, |seconds| {
-        seconds.parse().expect("HAPAX_STORM_SECONDS is a number")
-    })
-}
-
 /// That a key was held, from and until.
 #[derive(Debug)]
 struct Span {
@@ -88,12 +101,12 @@ fn storm(kind: &str) {
     let seed = fastrand::u64(..);
     println!("seed {seed}");
     let mut random = fastrand::Rng::with_seed(seed);
-    let mut agents: Vec<_> = (0..PROCESSES).map(|_| start(&path, kind)).collect();
+    let mut agents: Vec<_> = (0..processes()).map(|_| start(&path, kind)).collect();
     let mut spans = Vec::new();
     let end = Instant::now() + Duration::from_secs(seconds());
     while Instant::now() < end {
         std::thread::sleep(Duration::from_millis(random.u64(20..200)));
-        let victim = random.usize(..PROCESSES);
+        let victim = random.usize(..agents.len());
         let killed = now();
         agents[victim].kill();
         read(&mut agents[victim], killed, &mut spans);
@@ -161,7 +174,7 @@ fn check(spans: Vec<(u64, Span)>) {
 
 fn nothing_is_left(directory: &Path, path: &PathBuf) {
     let store = SqliteStore::open(path).unwrap();
-    for key in 0..KEYS {
+    for key in 0..keys() {
         Lock::new(&store, &format!("key {key}"))
             .try_lock()
             .unwrap()
