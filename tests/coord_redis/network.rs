@@ -17,6 +17,8 @@ crate::trials! {
     the_replies_of_permits_are_lost,
     the_reply_of_a_release_is_lost,
     the_reply_of_an_extension_is_lost,
+    all_replies_of_an_extension_are_lost,
+    a_lease_that_was_shortened_ends_in_silence,
     the_replies_of_renewals_are_lost,
     the_replies_of_a_waiter_are_lost,
     the_reply_of_who_gives_up_is_lost,
@@ -151,6 +153,59 @@ fn the_reply_of_an_extension_is_lost() {
     let status = near.list().unwrap();
     assert!(status[0].holders[0].remaining.unwrap() > Duration::from_secs(50));
     guard.release().unwrap();
+}
+
+/// It is held until the earlier of both ends: the server may have done it.
+fn all_replies_of_an_extension_are_lost() {
+    let (_place, proxy, far, near) = two();
+    for is_shortened in [true, false] {
+        let lease = Duration::from_secs(if is_shortened { 60 } else { 3 });
+        let lock = Lock::new(&far, KEY).lease(Lease::Fixed(lease));
+        let guard = lock.lock().unwrap();
+        proxy.lose_replies(KEY, 1000);
+        let time = Duration::from_secs(if is_shortened { 3 } else { 60 });
+        let answer = guard.extend(time);
+        assert!(
+            matches!(answer, Err(CoordError::OutcomeUnknown { .. })),
+            "{answer:?}"
+        );
+        assert!(guard.remaining().unwrap() < Duration::from_secs(3));
+        proxy.heal();
+        if is_shortened {
+            let successor = succeed(&near, &guard);
+            assert_lost(guard, &successor);
+        } else {
+            guard.release().unwrap();
+        }
+    }
+    // One that certainly wasn't done has changed nothing.
+    let lock = Lock::new(&far, KEY).lease(Lease::Fixed(Duration::from_secs(60)));
+    let guard = lock.lock().unwrap();
+    proxy.refuse();
+    assert!(guard.extend(Duration::from_secs(40)).is_err());
+    let answer = guard.extend(Duration::from_secs(20));
+    assert!(
+        matches!(answer, Err(CoordError::Store { .. })),
+        "{answer:?}"
+    );
+    assert!(guard.remaining().unwrap() > Duration::from_secs(25));
+    proxy.heal();
+    guard.release().unwrap();
+}
+
+/// Nobody has to ask the server for that.
+fn a_lease_that_was_shortened_ends_in_silence() {
+    let (_place, proxy, far, _near) = two();
+    let lock = Lock::new(&far, KEY).lease(Lease::Fixed(Duration::from_secs(60)));
+    let guard = lock.lock().unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    guard.extend(Duration::from_millis(1500)).unwrap();
+    let extended = Instant::now();
+    proxy.stall();
+    assert!(guard.lost().wait_for(Duration::from_secs(20)).unwrap());
+    let told = extended.elapsed();
+    assert!(told < Duration::from_millis(1700), "{told:?}");
+    proxy.heal();
 }
 
 fn the_replies_of_renewals_are_lost() {

@@ -508,6 +508,10 @@ impl Engine for RedisEngine {
         }
     }
 
+    fn believed(&self, time: Duration) -> Duration {
+        time.saturating_sub(margin(time))
+    }
+
     fn extend(
         &self,
         key: &Arc<str>,
@@ -525,8 +529,8 @@ impl Engine for RedisEngine {
                 .arg(micros(time))
                 .arg(u8::from(why == Extension::Renewal));
         });
-        let (sent, value) = extended.map_err(Failure::fault)?;
-        let ends = sent.after(time.saturating_sub(margin(time)));
+        let (sent, value) = extended.map_err(Failure::unknown)?;
+        let ends = sent.after(self.believed(time));
         Ok((value == Value::Int(1)).then_some(ends))
     }
 
