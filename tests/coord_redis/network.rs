@@ -35,6 +35,8 @@ crate::trials! {
     a_network_that_refuses,
     guards_are_dropped_behind_a_partition,
     a_store_is_closed_behind_a_partition,
+    a_store_is_closed_while_somebody_acquires,
+    a_store_is_closed_though_one_key_is_broken,
     idle_connections_are_closed,
     no_more_connections,
     a_slow_network,
@@ -612,6 +614,42 @@ fn a_store_is_closed_behind_a_partition() {
     // Their leases end.
     let lock = Lock::new(&near, "0");
     lock.lock().unwrap().release().unwrap();
+}
+
+/// Its request arrives after the store was closed.
+fn a_store_is_closed_while_somebody_acquires() {
+    let (_place, proxy, far, near) = two();
+    proxy.refuse();
+    let lock = Lock::new(&far, KEY).lease(Lease::Fixed(Duration::from_secs(3600)));
+    let acquires = task(move || lock.try_lock().map(drop));
+    std::thread::sleep(Duration::from_millis(700));
+    let (closing, _) = (task(move || far.close()), proxy.heal());
+    let answer = acquires.answer();
+    assert!(
+        matches!(answer, Err(CoordError::Closed { .. })) || answer.is_ok(),
+        "{answer:?}"
+    );
+    closing.answer().unwrap();
+    assert!(Lock::new(&near, KEY).try_lock().is_ok());
+}
+
+/// What is wrong with one key keeps nothing else.
+fn a_store_is_closed_though_one_key_is_broken() {
+    let server = Server::start();
+    let place = Place::on(&server);
+    let (one, other) = (place.open(), place.open());
+    let guards = ["a", "b", "c"].map(|key| Lock::new(&one, key).lock().unwrap());
+    let line = format!("hapax:{{{}}}:line:b", place.namespace);
+    server.command(&["SET", &line, "no line"]);
+    let answer = one.close();
+    assert!(
+        matches!(answer, Err(CoordError::Store { .. })),
+        "{answer:?}"
+    );
+    for key in ["a", "c"] {
+        assert!(Lock::new(&other, key).try_lock().is_ok(), "{key}");
+    }
+    drop(guards);
 }
 
 fn idle_connections_are_closed() {
