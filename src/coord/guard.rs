@@ -170,7 +170,9 @@ macro_rules! forward {
             /// # Errors
             ///
             /// - [`Lost`](crate::coord::CoordError::Lost) if it isn't held any more.
-            /// - What can be wrong with a store. Nothing has changed then.
+            /// - [`OutcomeUnknown`](crate::coord::CoordError::OutcomeUnknown) if a Redis server has got it, perhaps, and there
+            ///   was no answer: it is held until the earlier of both ends.
+            /// - What else can be wrong with a store. Nothing has changed then.
             ///
             /// # Examples
             ///

@@ -148,6 +148,13 @@ impl Keeper {
         }
     }
 
+    /// A lease may end sooner than it would have.
+    pub(super) fn look_for_ends(&self) {
+        // Whoever is about to sleep, as of what it has seen before, sleeps after that.
+        drop(self.state.lock());
+        self.wake_to_look.notify_one();
+    }
+
     /// Says which leases have ended. Answers with all that is held.
     fn find_ended(&self, now: Time) -> Vec<Arc<Hold>> {
         let holds: Vec<_> = self.state.lock().holds.values().cloned().collect();
@@ -183,7 +190,7 @@ impl Keeper {
             if hold.lost.is_set() {
                 continue;
             }
-            match extend(&*self.engine, hold, time, Extension::Renewal) {
+            match extend(self, hold, time, Extension::Renewal) {
                 Ok(true) => {}
                 Ok(false) => self.lose(hold),
                 Err(fault) => {

@@ -36,7 +36,7 @@ impl Session {
     }
 
     pub(super) fn extend(&self, hold: &Hold, time: Duration) -> Result<(), CoordError> {
-        match extend(&*self.engine, hold, time, Extension::ByHolder) {
+        match extend(&self.keeper, hold, time, Extension::ByHolder) {
             Ok(true) => Ok(()),
             Ok(false) => {
                 hold.lose();
@@ -119,28 +119,34 @@ pub(super) fn let_go(keeper: &Arc<Keeper>, hold: &Hold) {
 
 /// Lets a lease end so long after now. False if it has ended before, or was taken away.
 ///
-/// If it will end sooner than it would have, this process believes so before others can.
+/// If it will end sooner than it would have, this process believes so before others can, and goes on to if nobody can tell
+/// whether that was done.
 pub(super) fn extend(
-    engine: &dyn Engine,
+    keeper: &Keeper,
     hold: &Hold,
     time: Duration,
     why: Extension,
 ) -> Result<bool, Fault> {
+    let engine = keeper.engine();
     engine.check()?;
     let _one_at_a_time = hold.changing.lock();
     let now = engine.now();
     if !hold.is_valid(now) {
         return Ok(false);
     }
-    let before = hold.doubt(now.after(time));
+    let before = hold.doubt(now.after(engine.believed(time)));
+    keeper.look_for_ends();
     match engine.extend(&hold.key, hold.token, time, why) {
         Ok(Some(ends)) => hold.set_end(ends, why, now),
         Ok(None) => return Ok(false),
         Err(fault) => {
-            hold.trust(before);
+            if !matches!(fault, Fault::Unknown(_)) {
+                hold.trust(before);
+            }
             return Err(fault);
         }
     }
+    keeper.look_for_ends();
     Ok(true)
 }
 

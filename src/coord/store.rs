@@ -199,7 +199,13 @@ pub(super) trait Engine: Send + Sync {
     /// False if it wasn't there.
     fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault>;
 
-    /// From now on the lease lasts for that long. Answers when it ends then, and not at all if it isn't there.
+    /// How much of a lease of that length a holder may believe in.
+    fn believed(&self, time: Duration) -> Duration {
+        time
+    }
+
+    /// From now on the lease lasts for that long. Answers when it ends then, and not at all if it isn't there. After an error
+    /// nothing has changed, unless it is [`Unknown`](Fault::Unknown).
     fn extend(
         &self,
         key: &Arc<str>,

@@ -355,7 +355,9 @@ fn a_stopped_server_is_an_error() {
     ] {
         let is_error = matches!(
             answer,
-            Err(CoordError::Store { .. } | CoordError::Lost { .. })
+            Err(CoordError::Store { .. }
+                | CoordError::OutcomeUnknown { .. }
+                | CoordError::Lost { .. })
         );
         assert!(is_error, "{answer:?}");
     }

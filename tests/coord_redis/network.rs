@@ -17,6 +17,8 @@ crate::trials! {
     the_replies_of_permits_are_lost,
     the_reply_of_a_release_is_lost,
     the_reply_of_an_extension_is_lost,
+    all_replies_of_an_extension_are_lost,
+    a_lease_that_was_shortened_ends_in_silence,
     the_replies_of_renewals_are_lost,
     the_replies_of_a_waiter_are_lost,
     the_reply_of_who_gives_up_is_lost,
@@ -33,6 +35,8 @@ crate::trials! {
     a_network_that_refuses,
     guards_are_dropped_behind_a_partition,
     a_store_is_closed_behind_a_partition,
+    a_store_is_closed_while_somebody_acquires,
+    a_store_is_closed_though_one_key_is_broken,
     idle_connections_are_closed,
     no_more_connections,
     a_slow_network,
@@ -151,6 +155,59 @@ fn the_reply_of_an_extension_is_lost() {
     let status = near.list().unwrap();
     assert!(status[0].holders[0].remaining.unwrap() > Duration::from_secs(50));
     guard.release().unwrap();
+}
+
+/// It is held until the earlier of both ends: the server may have done it.
+fn all_replies_of_an_extension_are_lost() {
+    let (_place, proxy, far, near) = two();
+    for is_shortened in [true, false] {
+        let lease = Duration::from_secs(if is_shortened { 60 } else { 3 });
+        let lock = Lock::new(&far, KEY).lease(Lease::Fixed(lease));
+        let guard = lock.lock().unwrap();
+        proxy.lose_replies(KEY, 1000);
+        let time = Duration::from_secs(if is_shortened { 3 } else { 60 });
+        let answer = guard.extend(time);
+        assert!(
+            matches!(answer, Err(CoordError::OutcomeUnknown { .. })),
+            "{answer:?}"
+        );
+        assert!(guard.remaining().unwrap() < Duration::from_secs(3));
+        proxy.heal();
+        if is_shortened {
+            let successor = succeed(&near, &guard);
+            assert_lost(guard, &successor);
+        } else {
+            guard.release().unwrap();
+        }
+    }
+    // One that certainly wasn't done has changed nothing.
+    let lock = Lock::new(&far, KEY).lease(Lease::Fixed(Duration::from_secs(60)));
+    let guard = lock.lock().unwrap();
+    proxy.refuse();
+    assert!(guard.extend(Duration::from_secs(40)).is_err());
+    let answer = guard.extend(Duration::from_secs(20));
+    assert!(
+        matches!(answer, Err(CoordError::Store { .. })),
+        "{answer:?}"
+    );
+    assert!(guard.remaining().unwrap() > Duration::from_secs(25));
+    proxy.heal();
+    guard.release().unwrap();
+}
+
+/// Nobody has to ask the server for that.
+fn a_lease_that_was_shortened_ends_in_silence() {
+    let (_place, proxy, far, _near) = two();
+    let lock = Lock::new(&far, KEY).lease(Lease::Fixed(Duration::from_secs(60)));
+    let guard = lock.lock().unwrap();
+    std::thread::sleep(Duration::from_millis(100));
+    guard.extend(Duration::from_millis(1500)).unwrap();
+    let extended = Instant::now();
+    proxy.stall();
+    assert!(guard.lost().wait_for(Duration::from_secs(20)).unwrap());
+    let told = extended.elapsed();
+    assert!(told < Duration::from_millis(1700), "{told:?}");
+    proxy.heal();
 }
 
 fn the_replies_of_renewals_are_lost() {
@@ -557,6 +614,42 @@ fn a_store_is_closed_behind_a_partition() {
     // Their leases end.
     let lock = Lock::new(&near, "0");
     lock.lock().unwrap().release().unwrap();
+}
+
+/// Its request arrives after the store was closed.
+fn a_store_is_closed_while_somebody_acquires() {
+    let (_place, proxy, far, near) = two();
+    proxy.refuse();
+    let lock = Lock::new(&far, KEY).lease(Lease::Fixed(Duration::from_secs(3600)));
+    let acquires = task(move || lock.try_lock().map(drop));
+    std::thread::sleep(Duration::from_millis(700));
+    let (closing, _) = (task(move || far.close()), proxy.heal());
+    let answer = acquires.answer();
+    assert!(
+        matches!(answer, Err(CoordError::Closed { .. })) || answer.is_ok(),
+        "{answer:?}"
+    );
+    closing.answer().unwrap();
+    assert!(Lock::new(&near, KEY).try_lock().is_ok());
+}
+
+/// What is wrong with one key keeps nothing else.
+fn a_store_is_closed_though_one_key_is_broken() {
+    let server = Server::start();
+    let place = Place::on(&server);
+    let (one, other) = (place.open(), place.open());
+    let guards = ["a", "b", "c"].map(|key| Lock::new(&one, key).lock().unwrap());
+    let line = format!("hapax:{{{}}}:line:b", place.namespace);
+    server.command(&["SET", &line, "no line"]);
+    let answer = one.close();
+    assert!(
+        matches!(answer, Err(CoordError::Store { .. })),
+        "{answer:?}"
+    );
+    for key in ["a", "c"] {
+        assert!(Lock::new(&other, key).try_lock().is_ok(), "{key}");
+    }
+    drop(guards);
 }
 
 fn idle_connections_are_closed() {

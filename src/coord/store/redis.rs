@@ -278,7 +278,7 @@ impl RedisEngine {
                 .arg(given(ask.tag.as_deref()))
                 .arg(&about);
         });
-        let mut place = Place {
+        let place = Place {
             ask: ask.clone(),
             ticket: 0,
             bell,
@@ -291,10 +291,29 @@ impl RedisEngine {
                 return Err(fault);
             }
             Err(Failure::Unknown(fault)) => {
+                if self.bells.is_closed() {
+                    self.withdraw_late(&ask.key);
+                }
                 return Err(Fault::Unanswered(Box::new((place, fault))));
             }
         };
-        let mut reply = Reply::of(&value)?;
+        if self.bells.is_closed() {
+            // Whoever has closed it may have been here before.
+            self.withdraw_late(&ask.key);
+            return Err(Fault::Closed);
+        }
+        let entered = self.entered(place.clone(), sent, &value);
+        entered.map_err(|fault| match fault {
+            // Whatever it has got, nobody knows by what to give it back.
+            Fault::Store(_) => Fault::Unanswered(Box::new((place, fault))),
+            other => other,
+        })
+    }
+
+    /// What came of entering.
+    fn entered(&self, mut place: Place, sent: Time, value: &Value) -> Result<Entered, Fault> {
+        let ask = &place.ask;
+        let mut reply = Reply::of(value)?;
         match reply.text()? {
             "other" => {
                 self.forget(&ask.key);
@@ -307,15 +326,22 @@ impl RedisEngine {
                 Ok(Entered::Refused(Vec::new()))
             }
             "waiting" => {
+                let standing = self.standing(ask, sent, value)?;
                 place.ticket = reply.number()?;
-                let standing = self.standing(ask, sent, &value)?;
                 Ok(Entered::Queued(place, standing))
             }
-            _ => match self.standing(ask, sent, &value)? {
+            _ => match self.standing(ask, sent, value)? {
                 Standing::Granted(holder) => Ok(Entered::Granted(holder)),
                 _ => Err(says("a script has answered what it never does".to_owned())),
             },
         }
+    }
+
+    /// Takes out what this session has of a key, as far as that can be done at once, after it was closed.
+    #[cold]
+    fn withdraw_late(&self, key: &str) {
+        // Otherwise it ends with its lease.
+        let _ = self.run_again("withdraw", key, &[] as &[u64]);
     }
 
     /// What a script says of how somebody stands who has asked for that.
@@ -512,6 +538,10 @@ impl Engine for RedisEngine {
         }
     }
 
+    fn believed(&self, time: Duration) -> Duration {
+        time.saturating_sub(margin(time))
+    }
+
     fn extend(
         &self,
         key: &Arc<str>,
@@ -529,8 +559,8 @@ impl Engine for RedisEngine {
                 .arg(micros(time))
                 .arg(u8::from(why == Extension::Renewal));
         });
-        let (sent, value) = extended.map_err(Failure::fault)?;
-        let ends = sent.after(time.saturating_sub(margin(time)));
+        let (sent, value) = extended.map_err(Failure::unknown)?;
+        let ends = sent.after(self.believed(time));
         Ok((value == Value::Int(1)).then_some(ends))
     }
 
@@ -578,13 +608,24 @@ impl Engine for RedisEngine {
         let was_heard = self.bells.is_heard();
         self.bells.close();
         let used = std::mem::take(&mut *self.used.lock());
+        let mut closed = Ok(());
+        // All of them are tried, but what can't be reached for one isn't waited for as long by all.
+        let mut end = None;
+        let left = |end: Option<Time>| end.map_or(Duration::MAX, |end| end.since(clock::now()));
         for key in used.keys() {
-            self.run_again("withdraw", key, &[] as &[u64])?;
+            let operation = LineOperation {
+                longest: left(end),
+                ..LineOperation::of("withdraw")
+            };
+            if let Err(failure) = self.run(&operation, key, |_, _| {}) {
+                end.get_or_insert_with(|| clock::now().after(self.link.busy_for() / 2));
+                closed = closed.and(Err(failure.fault()));
+            }
         }
         if was_heard {
             let (seen, channel) = (self.name("seen"), self.bells.channel());
             let session = format!("{:016x}", self.me.id);
-            let gone = self.link.request(Duration::MAX, |Try { server, .. }| {
+            let gone = self.link.request(left(end), |Try { server, .. }| {
                 let connection = &mut server.connection;
                 redis::cmd("ZREM")
                     .arg(&seen)
@@ -593,10 +634,10 @@ impl Engine for RedisEngine {
                 // Wakes the thread that listens.
                 redis::cmd("PUBLISH").arg(channel).arg(0).query(connection)
             });
-            gone.map_err(Failure::fault)?;
+            closed = closed.and(gone.map(drop).map_err(Failure::fault));
         }
         self.link.close();
-        Ok(())
+        closed
     }
 
     fn put_bell(&self, bell: Bell) {

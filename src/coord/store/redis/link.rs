@@ -87,6 +87,14 @@ impl Failure {
             Self::NotDone(fault) | Self::Unknown(fault) => fault,
         }
     }
+
+    /// The same where it matters which it is.
+    pub(super) fn unknown(self) -> Fault {
+        match self {
+            Self::NotDone(fault) => fault,
+            Self::Unknown(fault) => Fault::Unknown(Box::new(fault)),
+        }
+    }
 }
 
 /// An error of a server, and which one.

@@ -143,12 +143,7 @@ impl RedisEngine {
     ) -> Result<Value, Fault> {
         self.check_open()?;
         let send = |one: &mut Try<'_>| self.send_value(one, script, operation, key, arguments);
-        self.link
-            .request_once(send)
-            .map_err(|failure| match failure {
-                Failure::NotDone(fault) => fault,
-                Failure::Unknown(fault) => Fault::Unknown(Box::new(fault)),
-            })
+        self.link.request_once(send).map_err(Failure::unknown)
     }
 
     fn send_value(
