@@ -142,12 +142,14 @@ impl Bells {
 
     /// Listens over one connection. Answers why it has ended.
     fn listen_once(&self) -> (Remedy, Fault) {
+        let beginnings = self.link.beginnings();
         let mut connection = match self.link.separate() {
             Ok(connection) => connection,
             Err(trouble) => return trouble,
         };
-        match self.listen_at(&mut connection) {
-            Ok(()) => (Remedy::None, Fault::Closed),
+        match self.listen_at(&mut connection, beginnings) {
+            // It is closed, or others have had to look for the server anew.
+            Ok(()) => (Remedy::Again, Fault::Closed),
             Err(error) => {
                 let remedy = remedy_of_connecting(&error);
                 (remedy, says(format!("the subscription: {error}")))
@@ -155,7 +157,7 @@ impl Bells {
         }
     }
 
-    fn listen_at(&self, connection: &mut redis::Connection) -> RedisResult<()> {
+    fn listen_at(&self, connection: &mut redis::Connection, beginnings: u64) -> RedisResult<()> {
         let mut subscription = connection.as_pubsub();
         subscription.set_read_timeout(Some(SILENCE))?;
         subscription.subscribe(&self.channel)?;
@@ -175,7 +177,7 @@ impl Bells {
                 Err(error) => return Err(error),
             };
             let mut state = self.state.lock();
-            if state.is_closed {
+            if state.is_closed || self.link.beginnings() != beginnings {
                 return Ok(());
             }
             if let Some(number) = message.and_then(|message| message.get_payload().ok()) {
