@@ -90,15 +90,22 @@ impl Bells {
         matches!(self.state.lock().listening, Listening::Yes)
     }
 
-    /// Sees to it that rings are heard.
+    /// Sees to it that rings are heard, and waits for that for so long at most.
     #[cold]
-    pub(super) fn listen(self: &Arc<Self>) -> Result<(), Fault> {
+    pub(super) fn listen(self: &Arc<Self>, longest: Duration) -> Result<(), Fault> {
+        let end = Instant::now() + longest.min(LONG);
         let mut state = self.state.lock();
         loop {
             match &state.listening {
                 _ if state.is_closed => return Err(Fault::Closed),
                 Listening::Yes => return Ok(()),
-                Listening::Begins => self.changed.wait(&mut state),
+                Listening::Begins if Instant::now() >= end => {
+                    let text = "the subscription: there was no time for it";
+                    return Err(says(text.to_owned()));
+                }
+                Listening::Begins => {
+                    self.changed.wait_until(&mut state, end);
+                }
                 Listening::Failed(_) => {
                     // The next one tries again.
                     let Listening::Failed(fault) = std::mem::take(&mut state.listening) else {

@@ -2,8 +2,8 @@
 //!
 //! All that belongs to a namespace is in one slot, so also in a cluster there is one server to speak to. Whoever is spoken
 //! to says where that is, if it is another one; sentinels are asked; and if a server can't be reached any more all begins
-//! anew, with the address that was good before, or the one after it. Each server is looked at when it is connected to: which one it is, so that the scripts
-//! learn when it is another one than before, and whether it may lose what it is given.
+//! anew, with the address that was good before, or the one after it. Each server is looked at when it is connected to: which
+//! one it is, so that the scripts learn when it is another one than before, and whether it may lose what it is given.
 //!
 //! A request is tried again until its time is over. That is harmless, since a script that gets the same request once more
 //! answers the same, and since a request says until when it counts: whoever has sent it waits no longer, so that what a
@@ -11,7 +11,6 @@
 
 use std::error::Error;
 use std::fmt;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
@@ -37,9 +36,9 @@ pub(super) struct Link {
     moved_to: Mutex<Option<ConnectionInfo>>,
     idle: Mutex<Vec<Server>>,
     /// Which address is tried first: not one that was no good before.
-    first: AtomicUsize,
+    first: Mutex<usize>,
     /// How often it had to begin anew.
-    beginnings: AtomicU64,
+    beginnings: Mutex<u64>,
 }
 
 #[derive(Clone)]
@@ -131,8 +130,8 @@ impl Link {
             settings,
             moved_to: Mutex::default(),
             idle: Mutex::default(),
-            first: AtomicUsize::new(0),
-            beginnings: AtomicU64::new(0),
+            first: Mutex::default(),
+            beginnings: Mutex::default(),
         }
     }
 
@@ -273,7 +272,8 @@ impl Link {
             // It has no part in the cluster, or has lost its primary: others may know more.
             ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown) => {
                 self.forget();
-                self.go_past(self.first.load(Ordering::Relaxed));
+                let first = *self.first.lock();
+                self.go_past(first);
                 Remedy::Again
             }
             // It isn't the primary any more.
@@ -304,7 +304,7 @@ impl Link {
             };
             *self.moved_to.lock() = Some(elsewhere(&self.address.nodes[0], &host, port));
             self.idle.lock().clear();
-            self.beginnings.fetch_add(1, Ordering::Relaxed);
+            *self.beginnings.lock() += 1;
         }
     }
 
@@ -312,24 +312,28 @@ impl Link {
     fn forget(&self) {
         *self.moved_to.lock() = None;
         self.idle.lock().clear();
-        self.beginnings.fetch_add(1, Ordering::Relaxed);
+        *self.beginnings.lock() += 1;
     }
 
     /// Begins with the address after that one.
     fn go_past(&self, node: usize) {
         let next = (node + 1) % self.address.nodes.len();
-        self.first.store(next, Ordering::Relaxed);
+        *self.first.lock() = next;
     }
 
     /// A number that is another one when the server had to be looked for anew.
     pub(super) fn beginnings(&self) -> u64 {
-        self.beginnings.load(Ordering::Relaxed)
+        *self.beginnings.lock()
     }
 
     /// A connection for whoever needs one of its own.
     pub(super) fn separate(&self) -> Result<Connection, (Remedy, Fault)> {
         let server = self.connect(self.settings.request_timeout)?;
         Ok(server.connection)
+    }
+
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.settings.request_timeout
     }
 
     /// For how long something is tried.
@@ -346,7 +350,7 @@ impl Link {
         let end = Instant::now() + time;
         let left_until = |end: Instant| end.saturating_duration_since(Instant::now());
         let count = self.address.nodes.len();
-        let first = self.first.load(Ordering::Relaxed);
+        let first = *self.first.lock();
         let mut trouble = None;
         for tried in 0..count {
             let at = (first + tried) % count;
@@ -366,7 +370,7 @@ impl Link {
             };
             match connected {
                 Ok(server) => {
-                    self.first.store(at, Ordering::Relaxed);
+                    *self.first.lock() = at;
                     return Ok(server);
                 }
                 Err(error) => {
