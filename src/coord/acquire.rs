@@ -73,6 +73,7 @@ pub(super) fn begin(keeper: &Arc<Keeper>, mut ask: Ask, limit: Limit) -> Result<
         Limit::For(time) => (Some(engine.now().after(time)), Otherwise::Queue),
         Limit::Endless => (None, Otherwise::Queue),
     };
+    ask.gives_up = deadline;
     match enter(keeper, &ask, otherwise)? {
         Entered::Granted(holder) => Ok(Begun::Granted(holder)),
         Entered::Queued(place, standing) => {
@@ -179,7 +180,7 @@ fn wait(mut waiting: Box<Waiting>) -> Result<Holder, CoordError> {
                 // If it can't sleep any more it will find out why.
                 let _ = waiting.keeper.engine().sleep(&[waiting.sleeper()], until);
             }
-            Err(error) => return waiting.leave().ok_or(error),
+            Err(error) => return waiting.leave_after(&error).ok_or(error),
         }
     }
 }
@@ -370,6 +371,18 @@ impl Waiting {
                 circle: Arc::new(circle),
             }),
         }
+    }
+
+    /// Takes it out of the queue, after it has got no further by that error.
+    pub(super) fn leave_after(&self, error: &CoordError) -> Option<Holder> {
+        if let CoordError::Store { .. } = error
+            && self.keeper.engine().may_stall()
+        {
+            // The store would be waited for once more.
+            self.keeper.give_back_late(Late::Place(self.place.clone()));
+            return None;
+        }
+        self.leave()
     }
 
     /// Takes it out of the queue. Answers with what it was granted before, if it was.

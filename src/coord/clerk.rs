@@ -314,7 +314,7 @@ impl Clerk {
                 return true;
             }
             Ok(Step::Granted(holder)) => hold(&self.keeper, holder),
-            Err(error) => match queued.waiting.leave() {
+            Err(error) => match queued.waiting.leave_after(&error) {
                 Some(holder) => hold(&self.keeper, holder),
                 None => Err(error),
             },

@@ -98,7 +98,11 @@ impl Keeper {
     }
 
     /// To be given back as soon as that is possible.
-    pub(super) fn give_back_late(self: &Arc<Self>, late: Late) {
+    pub(super) fn give_back_late(self: &Arc<Self>, mut late: Late) {
+        if let Late::Place(place) = &mut late {
+            // Nobody waits for that any more.
+            place.ask.gives_up = None;
+        }
         trace::gives_back_late(late.key());
         let next = self.engine.now().after(RETRY_EVERY);
         let mut state = self.state.lock();

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use hapax::coord::{CoordError, Lease, Lock, Owner, RedisStore, Semaphore, Store};
 
 use crate::place::{Place, is_timed_out, until_wait};
-use crate::redis_server::{Cluster, namespace};
+use crate::redis_server::{Cluster, Server, namespace};
 use crate::task;
 
 crate::trials! {
@@ -26,6 +26,19 @@ fn a_cluster() {
     }
     a_slot_moves_while_locks_are_held(&cluster, &places[0], &stores[0]);
     a_slot_is_on_its_way(&cluster, &places[1], &stores[1]);
+    a_node_that_has_no_part(&cluster, &places[2]);
+}
+
+/// It says that the cluster is down, and others know more.
+fn a_node_that_has_no_part(cluster: &Cluster, place: &Place) {
+    let alone = Server::options().config("cluster-enabled yes").start();
+    let hosts = format!("{},{}", alone.address(), cluster.nodes()[0].address());
+    let store = place.by(&format!("redis://{hosts}")).open();
+    Lock::new(&store, "alone")
+        .lock()
+        .unwrap()
+        .release()
+        .unwrap();
 }
 
 /// A namespace that lies on that node.

@@ -1,5 +1,7 @@
 //! Servers that are restarted, emptied, full, stopped, failed over, and whose scripts are forgotten.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use hapax::coord::{CoordError, Lease, Lock, LockGuard, RedisStore, Store};
@@ -10,6 +12,7 @@ use crate::task;
 
 crate::trials! {
     scripts_are_forgotten,
+    scripts_are_forgotten_all_the_time,
     a_restart_with_its_data,
     a_restart_without_data,
     a_flush,
@@ -54,6 +57,27 @@ fn scripts_are_forgotten() {
         assert!(is_timed_out(&Lock::new(&other, "lasting").try_lock()));
     }
     lasting.release().unwrap();
+}
+
+/// Also between the moment when one is loaded and the one when it is run.
+fn scripts_are_forgotten_all_the_time() {
+    let server = Server::start();
+    let store = Place::on(&server).open();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let mut connection = server.connect();
+    let forgets = task({
+        let is_over = Arc::clone(&is_over);
+        move || {
+            while !is_over.load(Ordering::Relaxed) {
+                let _ = connection.command(&["SCRIPT", "FLUSH"]);
+            }
+        }
+    });
+    for _ in 0..100 {
+        Lock::new(&store, "k").lock().unwrap().release().unwrap();
+    }
+    is_over.store(true, Ordering::Relaxed);
+    forgets.answer();
 }
 
 /// Two sessions of a server of its own, where somebody holds something.

@@ -33,6 +33,7 @@ crate::trials! {
     a_partition_ends_a_fixed_lease,
     a_waiter_behind_a_partition_costs_little,
     a_network_that_refuses,
+    time_limits_hold_behind_a_partition,
     guards_are_dropped_behind_a_partition,
     a_store_is_closed_behind_a_partition,
     a_store_is_closed_while_somebody_acquires,
@@ -568,6 +569,29 @@ fn a_network_that_refuses() {
     let guard = Lock::new(&far, KEY).lock().unwrap();
     assert!(is_timed_out(&Lock::new(&near, KEY).try_lock()));
     guard.release().unwrap();
+}
+
+/// Both of who asks and of who waits already, and nothing is left behind.
+fn time_limits_hold_behind_a_partition() {
+    let (_place, proxy, far, near) = two();
+    let guard = Lock::new(&near, KEY).lock().unwrap();
+    let lock = Lock::new(&far, KEY);
+    let began = Instant::now();
+    let waiter = task(move || lock.try_lock_for(Duration::from_millis(900)).map(drop));
+    until_wait(&near, KEY, 1);
+    proxy.stall();
+    let asked = Instant::now();
+    let lock = Lock::new(&far, "other").lease(Lease::Fixed(Duration::from_secs(3600)));
+    assert!(lock.try_lock_for(Duration::from_millis(50)).is_err());
+    let took = asked.elapsed();
+    assert!(took < Duration::from_millis(400), "{took:?}");
+    assert!(waiter.answer().is_err());
+    let took = began.elapsed();
+    assert!(took < Duration::from_millis(1400), "{took:?}");
+    proxy.heal();
+    until_wait(&near, KEY, 0);
+    guard.release().unwrap();
+    assert!(Lock::new(&near, "other").lock().is_ok());
 }
 
 /// They are many, and together they don't wait much longer than one.

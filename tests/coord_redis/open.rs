@@ -19,6 +19,7 @@ crate::trials! {
     namespaces_that_are_none,
     odd_options,
     several_addresses,
+    an_address_that_is_silent,
     a_socket_of_this_machine,
     the_third_version_of_the_protocol,
     a_server_that_is_not_there,
@@ -132,6 +133,22 @@ fn a_password_is_never_shown() {
         format!("rediss://:{PASSWORD}@{address}"),
         format!("redis+sentinel://:{PASSWORD}@{address}"),
         format!(":{PASSWORD}@{address}"),
+        format!("redis://:abc/{PASSWORD}@localhost"),
+        format!("redis://:1/{PASSWORD}@localhost"),
+        format!("redis://:{PASSWORD}/abc@localhost"),
+        format!("redis://user:abc#{PASSWORD}@{address}"),
+        format!("redis://user:{PASSWORD}#abc@{address}"),
+        format!("redis://user:abc?{PASSWORD}@{address}"),
+        format!("redis://user:{PASSWORD}?abc@{address}"),
+        format!("redis://user:abc,/{PASSWORD}@{address}"),
+        format!("redis://user:{PASSWORD}@/0"),
+        format!("redis://user:{PASSWORD}"),
+        format!("redis+sentinel://user:{PASSWORD}/x@one,two/main"),
+        format!("redis+sentinel://user:{PASSWORD}@one"),
+        format!("user:{PASSWORD}://{address}"),
+        format!("redis://{address}/0?password={PASSWORD}&protocol=9"),
+        format!("redis://{address}/{PASSWORD}"),
+        format!("unix://{PASSWORD}@x?db=y"),
     ] {
         if let Err(error) = place.by(&url).try_open() {
             let text = all_of(&error);
@@ -326,6 +343,27 @@ fn several_addresses() {
             .release()
             .unwrap();
     }
+}
+
+/// The others are tried all the same, also when it was the one before.
+fn an_address_that_is_silent() {
+    let server = Server::start();
+    let proxy = Proxy::to(&server);
+    proxy.stall();
+    let hosts = format!("{},{}", proxy.address(), server.address());
+    let place = Place::at(&format!("redis://{hosts}"));
+    place.open();
+    proxy.heal();
+    let store = place.open();
+    proxy.stall();
+    drop(Lock::new(&store, "k").try_lock().unwrap());
+    // It isn't asked again first.
+    let began = Instant::now();
+    let opened = proxy.opened();
+    drop(Lock::new(&store, "k").try_lock().unwrap());
+    assert!(began.elapsed() < Duration::from_millis(300));
+    assert_eq!(proxy.opened(), opened);
+    proxy.heal();
 }
 
 fn the_third_version_of_the_protocol() {

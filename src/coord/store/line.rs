@@ -42,6 +42,8 @@ pub(in crate::coord) struct Ask {
     pub(in crate::coord) is_strict: bool,
     /// It waits for as long as it takes.
     pub(in crate::coord) is_endless: bool,
+    /// When whoever asks gives up. Only that one knows.
+    pub(in crate::coord) gives_up: Option<Time>,
 }
 
 impl Ask {
@@ -55,6 +57,7 @@ impl Ask {
             tag: None,
             is_strict: false,
             is_endless: true,
+            gives_up: None,
         }
     }
 }

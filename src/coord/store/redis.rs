@@ -256,6 +256,30 @@ impl RedisEngine {
         answer.map_err(Failure::fault)
     }
 
+    /// The same for a waiter, who doesn't wait for the server for long after it would give up.
+    fn run_for(
+        &self,
+        name: &'static str,
+        place: &Place,
+        arguments: &[u64],
+    ) -> Result<(Time, Value), Fault> {
+        let operation = LineOperation {
+            longest: self.patience(&place.ask),
+            ..LineOperation::of(name)
+        };
+        let answer = self.run(&operation, &place.ask.key, |call, _| {
+            call.arg(arguments);
+        });
+        answer.map_err(Failure::fault)
+    }
+
+    /// How long somebody waits for the server. A limit that is shorter than an answer takes would be none, but an error.
+    fn patience(&self, ask: &Ask) -> Duration {
+        ask.gives_up.map_or(Duration::MAX, |end| {
+            end.since(clock::now()).max(self.link.request_timeout() / 4)
+        })
+    }
+
     fn enter_once(&self, ask: &Ask, otherwise: Otherwise) -> Result<Entered, Fault> {
         let bell = self.bells.take();
         let (mode, permits) = mode(ask.want);
@@ -264,6 +288,7 @@ impl RedisEngine {
         *self.used.lock().entry(Arc::clone(&ask.key)).or_default() += 1;
         let operation = LineOperation {
             script: &LINE.for_new,
+            longest: self.patience(ask),
             ..LineOperation::of("enter")
         };
         let entered = self.run(&operation, &ask.key, |call, is_again| {
@@ -390,7 +415,7 @@ impl RedisEngine {
     fn look_or_claim(&self, place: &Place, takes: bool) -> Result<Standing, Fault> {
         self.check_open()?;
         let arguments = [u64::from(place.bell.number), place.ticket, u64::from(takes)];
-        let (sent, value) = self.run_again("look", &place.ask.key, &arguments)?;
+        let (sent, value) = self.run_for("look", place, &arguments)?;
         self.standing(&place.ask, sent, &value)
     }
 
@@ -492,7 +517,7 @@ impl Engine for RedisEngine {
         if otherwise == Otherwise::Queue && !self.bells.is_heard() {
             // Perhaps it needn't wait, and then it needn't listen.
             match self.enter_once(ask, Otherwise::Refuse)? {
-                Entered::Refused(_) => self.bells.listen()?,
+                Entered::Refused(_) => self.bells.listen(self.patience(ask))?,
                 entered => return Ok(entered),
             }
         }
@@ -510,7 +535,7 @@ impl Engine for RedisEngine {
     fn leave(&self, place: &Place) -> Result<Option<Holder>, Fault> {
         self.check_open()?;
         let arguments = [u64::from(place.bell.number), place.ticket];
-        let (sent, value) = self.run_again("leave", &place.ask.key, &arguments)?;
+        let (sent, value) = self.run_for("leave", place, &arguments)?;
         match self.standing(&place.ask, sent, &value)? {
             Standing::Granted(holder) => Ok(Some(holder)),
             _ => {

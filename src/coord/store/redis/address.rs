@@ -52,16 +52,13 @@ impl Address {
             None => (url.scheme, false),
         };
         if !matches!(scheme, "redis" | "rediss" | "valkey" | "valkeys") {
-            return Err(says(format!(
-                "`{}` is no URL of a Redis server: {SHAPE}",
-                url.scheme
-            )));
+            return Err(says(format!("this is no URL of a Redis server: {SHAPE}")));
         }
         let hosts = || url.hosts.split(',');
         if !sentinel {
             let nodes = hosts().map(|host| {
                 let login = url.login.unwrap_or_default();
-                let info = url.info(&format!("{scheme}://{login}{host}{}", url.rest))?;
+                let info = info(&format!("{scheme}://{login}{host}{}", url.rest))?;
                 credentials.complete(info)
             });
             let nodes = nodes.collect::<Result<_, _>>()?;
@@ -73,10 +70,8 @@ impl Address {
         let path = url.rest.trim_start_matches('/');
         let (name, database) = path.split_once('/').unwrap_or((path, ""));
         if name.is_empty() {
-            return Err(says(format!(
-                "the URL of sentinels ends with what they call the server: {}://{}/NAME",
-                url.scheme, url.hosts
-            )));
+            let text = "the URL of sentinels ends with what they call the server";
+            return Err(says(format!("{text}: {SHAPE}")));
         }
         let nodes = hosts().map(|host| {
             let host = if has_port(host) {
@@ -84,11 +79,11 @@ impl Address {
             } else {
                 format!("{host}:26379")
             };
-            let info = url.info(&format!("{scheme}://{host}"))?;
+            let info = info(&format!("{scheme}://{host}"))?;
             credentials.complete_sentinel(info)
         });
         let login = url.login.unwrap_or_default();
-        let server = url.info(&format!("{scheme}://{login}localhost/{database}"))?;
+        let server = info(&format!("{scheme}://{login}localhost/{database}"))?;
         Ok(Self {
             nodes: nodes.collect::<Result<_, _>>()?,
             watched: Some(Watched {
@@ -102,7 +97,7 @@ impl Address {
 const SHAPE: &str = "it is redis://[user[:password]@]host[:port][,…][/database], with rediss:// for TLS, \
      unix:///path, or redis+sentinel://[user[:password]@]host[:port][,…]/name[/database]";
 
-/// The parts of a URL. What is before the last `@` isn't said to anybody.
+/// The parts of a URL. Errors say nothing of what is in it, since whoever mistakes its shape may have written a password anywhere.
 struct Url<'a> {
     scheme: &'a str,
     /// With the `@`.
@@ -120,10 +115,12 @@ impl<'a> Url<'a> {
         let (authority, rest) = after.split_at(end);
         let at = authority.rfind('@').map_or(0, |at| at + 1);
         let (login, hosts) = authority.split_at(at);
+        if rest.contains('@') {
+            let text = "there is an @ after the host of the URL; in names and passwords / is written %2F, ? %3F and # %23";
+            return Err(says(format!("{text}: {SHAPE}")));
+        }
         if hosts.split(',').any(str::is_empty) {
-            return Err(says(format!(
-                "the URL {scheme}://…{rest} lacks a host: {SHAPE}"
-            )));
+            return Err(says(format!("the URL lacks a host: {SHAPE}")));
         }
         let login = (!login.is_empty()).then_some(login);
         Ok(Self {
@@ -133,14 +130,12 @@ impl<'a> Url<'a> {
             rest,
         })
     }
+}
 
-    fn info(&self, url: &str) -> Result<ConnectionInfo, Fault> {
-        let info = url.into_connection_info().map_err(|error| {
-            let (scheme, hosts, rest) = (self.scheme, self.hosts, self.rest);
-            says(format!("{scheme}://{hosts}{rest}: {error}; {SHAPE}"))
-        })?;
-        Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
-    }
+fn info(url: &str) -> Result<ConnectionInfo, Fault> {
+    let info = url.into_connection_info();
+    let info = info.map_err(|error| says(format!("the URL: {error}; {SHAPE}")))?;
+    Ok(info.set_tcp_settings(TcpSettings::default().set_nodelay(true)))
 }
 
 fn has_port(host: &str) -> bool {
@@ -160,7 +155,7 @@ impl Credentials {
     }
 
     fn complete(&self, info: ConnectionInfo) -> Result<ConnectionInfo, Fault> {
-        let mut settings = info.redis_settings().clone();
+        let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
         if let Some(username) = &self.username {
             settings = settings.set_username(username);
         }
@@ -171,7 +166,7 @@ impl Credentials {
     }
 
     fn complete_sentinel(&self, info: ConnectionInfo) -> Result<ConnectionInfo, Fault> {
-        let mut settings = info.redis_settings().clone();
+        let mut settings = info.redis_settings().clone().set_skip_set_lib_name();
         if let Some(password) = &self.sentinel_password {
             settings = settings.set_password(password);
         }

@@ -90,15 +90,22 @@ impl Bells {
         matches!(self.state.lock().listening, Listening::Yes)
     }
 
-    /// Sees to it that rings are heard.
+    /// Sees to it that rings are heard, and waits for that for so long at most.
     #[cold]
-    pub(super) fn listen(self: &Arc<Self>) -> Result<(), Fault> {
+    pub(super) fn listen(self: &Arc<Self>, longest: Duration) -> Result<(), Fault> {
+        let end = Instant::now() + longest.min(LONG);
         let mut state = self.state.lock();
         loop {
             match &state.listening {
                 _ if state.is_closed => return Err(Fault::Closed),
                 Listening::Yes => return Ok(()),
-                Listening::Begins => self.changed.wait(&mut state),
+                Listening::Begins if Instant::now() >= end => {
+                    let text = "the subscription: there was no time for it";
+                    return Err(says(text.to_owned()));
+                }
+                Listening::Begins => {
+                    self.changed.wait_until(&mut state, end);
+                }
                 Listening::Failed(_) => {
                     // The next one tries again.
                     let Listening::Failed(fault) = std::mem::take(&mut state.listening) else {
@@ -142,12 +149,14 @@ impl Bells {
 
     /// Listens over one connection. Answers why it has ended.
     fn listen_once(&self) -> (Remedy, Fault) {
+        let beginnings = self.link.beginnings();
         let mut connection = match self.link.separate() {
             Ok(connection) => connection,
             Err(trouble) => return trouble,
         };
-        match self.listen_at(&mut connection) {
-            Ok(()) => (Remedy::None, Fault::Closed),
+        match self.listen_at(&mut connection, beginnings) {
+            // It is closed, or others have had to look for the server anew.
+            Ok(()) => (Remedy::Again, Fault::Closed),
             Err(error) => {
                 let remedy = remedy_of_connecting(&error);
                 (remedy, says(format!("the subscription: {error}")))
@@ -155,7 +164,7 @@ impl Bells {
         }
     }
 
-    fn listen_at(&self, connection: &mut redis::Connection) -> RedisResult<()> {
+    fn listen_at(&self, connection: &mut redis::Connection, beginnings: u64) -> RedisResult<()> {
         let mut subscription = connection.as_pubsub();
         subscription.set_read_timeout(Some(SILENCE))?;
         subscription.subscribe(&self.channel)?;
@@ -175,7 +184,7 @@ impl Bells {
                 Err(error) => return Err(error),
             };
             let mut state = self.state.lock();
-            if state.is_closed {
+            if state.is_closed || self.link.beginnings() != beginnings {
                 return Ok(());
             }
             if let Some(number) = message.and_then(|message| message.get_payload().ok()) {

@@ -2,8 +2,8 @@
 //!
 //! All that belongs to a namespace is in one slot, so also in a cluster there is one server to speak to. Whoever is spoken
 //! to says where that is, if it is another one; sentinels are asked; and if a server can't be reached any more all begins
-//! anew, with the first address. Each server is looked at when it is connected to: which one it is, so that the scripts
-//! learn when it is another one than before, and whether it may lose what it is given.
+//! anew, with the address that was good before, or the one after it. Each server is looked at when it is connected to: which
+//! one it is, so that the scripts learn when it is another one than before, and whether it may lose what it is given.
 //!
 //! A request is tried again until its time is over. That is harmless, since a script that gets the same request once more
 //! answers the same, and since a request says until when it counts: whoever has sent it waits no longer, so that what a
@@ -36,6 +36,10 @@ pub(super) struct Link {
     /// Where the server was found last, if not where the address says.
     moved_to: Mutex<Option<ConnectionInfo>>,
     idle: Mutex<Vec<Server>>,
+    /// Which address is tried first: not one that was no good before.
+    first: Mutex<usize>,
+    /// How often it had to begin anew.
+    beginnings: Mutex<u64>,
 }
 
 #[derive(Clone)]
@@ -133,6 +137,8 @@ impl Link {
             settings,
             moved_to: Mutex::default(),
             idle: Mutex::default(),
+            first: Mutex::default(),
+            beginnings: Mutex::default(),
         }
     }
 
@@ -213,18 +219,21 @@ impl Link {
             .saturating_sub(began.elapsed())
             .max(Duration::from_millis(1));
         let until = server.now() + micros(left);
-        let answer = server
-            .connection
-            .set_read_timeout(Some(left))
-            .and_then(|()| server.connection.set_write_timeout(Some(left)))
-            .and_then(|()| {
-                send(&mut Try {
-                    server: &mut server,
-                    until,
-                    left,
-                    is_again,
-                })
-            });
+        let end = Instant::now() + left;
+        let mut send_now = || {
+            limit(&server.connection, end)?;
+            send(&mut Try {
+                server: &mut server,
+                until,
+                left,
+                is_again,
+            })
+        };
+        let mut answer = send_now();
+        // It was loaded, and somebody has emptied the server's memory of scripts again.
+        while Instant::now() < end && answer.as_ref().is_err_and(is_no_script) {
+            answer = send_now();
+        }
         match answer {
             // It was too late, the server's clock was set, or it isn't the server that it was. Nothing was done.
             Ok(Value::SimpleString(word)) if word == "LATE" || word == "LOOK" => {
@@ -236,19 +245,15 @@ impl Link {
                 Err((Remedy::Again, fault))
             }
             Ok(value) => {
-                server.used = Instant::now();
                 server.is_new = false;
-                let mut idle = self.idle.lock();
-                if idle.len() < MOST_IDLE {
-                    idle.push(server);
-                }
+                self.keep(server);
                 Ok(value)
             }
             Err(error) => {
                 let remedy = self.remedy(&error, &server);
                 let address = server.address.clone();
                 if matches!(remedy, Remedy::None) {
-                    self.idle.lock().push(server);
+                    self.keep(server);
                 }
                 let fault = ServerFault {
                     address,
@@ -259,19 +264,28 @@ impl Link {
         }
     }
 
+    /// For whoever needs a connection next.
+    fn keep(&self, mut server: Server) {
+        server.used = Instant::now();
+        let mut idle = self.idle.lock();
+        if idle.len() < MOST_IDLE {
+            idle.push(server);
+        }
+    }
+
     fn remedy(&self, error: &RedisError, server: &Server) -> Remedy {
         match error.kind() {
             ErrorKind::Server(ServerErrorKind::Moved) => {
                 self.follow(error, server);
                 Remedy::Again
             }
-            ErrorKind::Server(
-                ServerErrorKind::Ask
-                | ServerErrorKind::BusyLoading
-                | ServerErrorKind::ClusterDown
-                | ServerErrorKind::MasterDown
-                | ServerErrorKind::TryAgain,
-            ) => Remedy::Again,
+            // It has no part in the cluster, or has lost its primary: others may know more.
+            ErrorKind::Server(ServerErrorKind::ClusterDown | ServerErrorKind::MasterDown) => {
+                self.forget();
+                let first = *self.first.lock();
+                self.go_past(first);
+                Remedy::Again
+            }
             // It isn't the primary any more.
             ErrorKind::Server(ServerErrorKind::ReadOnly) => {
                 self.forget();
@@ -281,9 +295,7 @@ impl Link {
                 self.forget();
                 Remedy::AgainUnsure
             }
-            // Another script takes long.
-            ErrorKind::Extension if error.code() == Some("BUSY") => Remedy::Again,
-            _ => Remedy::None,
+            _ => remedy_of_answer(error),
         }
     }
 
@@ -302,19 +314,36 @@ impl Link {
             };
             *self.moved_to.lock() = Some(elsewhere(&self.address.nodes[0], &host, port));
             self.idle.lock().clear();
+            *self.beginnings.lock() += 1;
         }
     }
 
-    /// Begins with the first address.
+    /// Looks for the server anew.
     fn forget(&self) {
         *self.moved_to.lock() = None;
         self.idle.lock().clear();
+        *self.beginnings.lock() += 1;
+    }
+
+    /// Begins with the address after that one.
+    fn go_past(&self, node: usize) {
+        let next = (node + 1) % self.address.nodes.len();
+        *self.first.lock() = next;
+    }
+
+    /// A number that is another one when the server had to be looked for anew.
+    pub(super) fn beginnings(&self) -> u64 {
+        *self.beginnings.lock()
     }
 
     /// A connection for whoever needs one of its own.
     pub(super) fn separate(&self) -> Result<Connection, (Remedy, Fault)> {
         let server = self.connect(self.settings.request_timeout)?;
         Ok(server.connection)
+    }
+
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.settings.request_timeout
     }
 
     /// For how long something is tried.
@@ -329,21 +358,35 @@ impl Link {
             return self.connect_to(&info, time).inspect_err(|_| self.forget());
         }
         let end = Instant::now() + time;
+        let left_until = |end: Instant| end.saturating_duration_since(Instant::now());
+        let count = self.address.nodes.len();
+        let first = *self.first.lock();
         let mut trouble = None;
-        for node in &self.address.nodes {
-            let left = end.saturating_duration_since(Instant::now());
+        for tried in 0..count {
+            let at = (first + tried) % count;
+            let node = &self.address.nodes[at];
+            // One that is silent leaves time for the others.
+            let left = left_until(end) / u32::try_from(count - tried).unwrap_or(u32::MAX);
             if left.is_zero() {
                 break;
             }
             let connected = match &self.address.watched {
                 None => self.connect_to(node, left),
                 Some(watched) => {
-                    ask_sentinel(node, watched, left).and_then(|info| self.connect_to(&info, left))
+                    let end = Instant::now() + left;
+                    ask_sentinel(node, watched, left / 2)
+                        .and_then(|info| self.connect_to(&info, left_until(end)))
                 }
             };
             match connected {
-                Ok(server) => return Ok(server),
-                Err(error) => trouble = Some(error),
+                Ok(server) => {
+                    *self.first.lock() = at;
+                    return Ok(server);
+                }
+                Err(error) => {
+                    self.go_past(at);
+                    trouble = Some(error);
+                }
             }
         }
         Err(trouble.unwrap_or_else(|| {
@@ -364,13 +407,13 @@ impl Link {
                 Fault::Store(Box::new(ServerFault { address, source })),
             )
         };
-        let client = redis::Client::open(info.clone()).map_err(trouble)?;
-        let mut connection = client.get_connection_with_timeout(time).map_err(trouble)?;
-        connection.set_read_timeout(Some(time)).map_err(trouble)?;
-        connection.set_write_timeout(Some(time)).map_err(trouble)?;
+        let end = Instant::now() + time;
+        let mut connection = connection(info, time).map_err(trouble)?;
+        limit(&connection, end).map_err(trouble)?;
         let (seconds, microseconds): (u64, u64) =
             redis::cmd("TIME").query(&mut connection).map_err(trouble)?;
         let clock = (seconds * 1_000_000 + microseconds, Instant::now());
+        limit(&connection, end).map_err(trouble)?;
         let info: redis::InfoDict = redis::cmd("INFO")
             .arg(&["server", "memory", "replication"])
             .query(&mut connection)
@@ -449,6 +492,29 @@ impl Server {
     }
 }
 
+fn is_no_script(error: &RedisError) -> bool {
+    error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
+}
+
+/// Connects, for so long at most.
+fn connection(info: &ConnectionInfo, time: Duration) -> RedisResult<Connection> {
+    let settings = info.redis_settings();
+    let logs_in =
+        settings.password().is_some() || settings.protocol() == redis::ProtocolVersion::RESP3;
+    // Each of the answers at the beginning is waited for as long as that.
+    let answers = u32::from(logs_in) + u32::from(settings.db() != 0);
+    let time = (time / answers.max(1)).max(Duration::from_millis(1));
+    redis::Client::open(info.clone())?.get_connection_with_timeout(time)
+}
+
+/// The next answer is waited for until then.
+fn limit(connection: &Connection, end: Instant) -> RedisResult<()> {
+    let left = end.saturating_duration_since(Instant::now());
+    let left = Some(left.max(Duration::from_millis(1)));
+    connection.set_read_timeout(left)?;
+    connection.set_write_timeout(left)
+}
+
 /// Asks a sentinel where the server is.
 fn ask_sentinel(
     sentinel: &ConnectionInfo,
@@ -464,9 +530,9 @@ fn ask_sentinel(
             Fault::Store(Box::new(ServerFault { address, source })),
         )
     };
-    let client = redis::Client::open(sentinel.clone()).map_err(trouble)?;
-    let mut connection = client.get_connection_with_timeout(time).map_err(trouble)?;
-    connection.set_read_timeout(Some(time)).map_err(trouble)?;
+    let end = Instant::now() + time;
+    let mut connection = connection(sentinel, time).map_err(trouble)?;
+    limit(&connection, end).map_err(trouble)?;
     let place: Option<(String, u16)> = redis::cmd("SENTINEL")
         .arg(&["GET-MASTER-ADDR-BY-NAME", &watched.name])
         .query(&mut connection)
@@ -483,11 +549,26 @@ fn ask_sentinel(
 
 pub(super) fn remedy_of_connecting(error: &RedisError) -> Remedy {
     match error.kind() {
-        ErrorKind::Io
-        | ErrorKind::Parse
-        | ErrorKind::Server(ServerErrorKind::BusyLoading | ServerErrorKind::MasterDown) => {
-            Remedy::Again
-        }
+        ErrorKind::Io | ErrorKind::Parse => Remedy::Again,
+        _ => remedy_of_answer(error),
+    }
+}
+
+/// How it goes on after an error that a server has answered with, and then has done nothing.
+fn remedy_of_answer(error: &RedisError) -> Remedy {
+    match error.kind() {
+        ErrorKind::Server(
+            ServerErrorKind::Ask
+            | ServerErrorKind::BusyLoading
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown
+            | ServerErrorKind::NoScript
+            | ServerErrorKind::TryAgain,
+        ) => Remedy::Again,
+        // Another script takes long.
+        ErrorKind::Extension if error.code() == Some("BUSY") => Remedy::Again,
+        // There may be room in a moment.
+        _ if error.to_string().contains("max number of clients") => Remedy::Again,
         _ => Remedy::None,
     }
 }

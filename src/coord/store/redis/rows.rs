@@ -143,6 +143,7 @@ impl Row {
                 tag,
                 is_strict,
                 is_endless,
+                gives_up: None,
             },
             since,
             slot,

@@ -232,6 +232,7 @@ fn ask(row: &Row<'_>, is_strict: bool, is_endless: bool) -> rusqlite::Result<Ask
         tag: row.get::<_, Option<String>>(6)?.map(Arc::from),
         is_strict,
         is_endless,
+        gives_up: None,
     })
 }
 
