@@ -31,6 +31,9 @@
 //! served in the order in which they came, except that others may pass one for its first millisecond at the
 //! head (five on a Redis server). A guard belongs to whoever has it, and can't give back what a successor holds.
 //!
+//! On a Redis server that is new, or was started again, the first grant comes half a minute late: others may still hold what
+//! it has forgotten. [How long that lasts][grace] can be said.
+//!
 //! A [`Lease`] says how long a grant lasts otherwise: as long as the process by default, and for a time if a process
 //! that is stopped shall lose it. A guard always knows whether it [is valid](LockGuard::is_valid), by a clock that goes on
 //! while the machine sleeps, and [tells](LockGuard::lost) when it is lost. No such look helps against a pause right after it:
@@ -96,11 +99,11 @@
 )]
 #![cfg_attr(
     feature = "coord-redis",
-    doc = "\n[as long as it may]: RedisOptions::busy_for"
+    doc = "\n[as long as it may]: RedisOptions::busy_for\n[grace]: RedisOptions::grace"
 )]
 #![cfg_attr(
     not(feature = "coord-redis"),
-    doc = "\n[as long as it may]: https://docs.rs/hapax/latest/hapax/coord/struct.RedisOptions.html\n[`RedisStore`]: https://docs.rs/hapax/latest/hapax/coord/struct.RedisStore.html"
+    doc = "\n[as long as it may]: https://docs.rs/hapax/latest/hapax/coord/struct.RedisOptions.html\n[grace]: https://docs.rs/hapax/latest/hapax/coord/struct.RedisOptions.html\n[`RedisStore`]: https://docs.rs/hapax/latest/hapax/coord/struct.RedisStore.html"
 )]
 #![cfg_attr(
     not(feature = "coord-sqlite"),

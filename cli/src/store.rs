@@ -54,6 +54,14 @@ impl Url {
     fn parse(text: &OsStr) -> Result<Self, Failure> {
         let bytes = text.as_bytes();
         let scheme = scheme(bytes);
+        if let Some((kind, _)) = text.to_str().and_then(|text| text.split_once(':'))
+            && scheme.is_none()
+            && ["redis", "rediss", "valkey", "valkeys", "unix"].contains(&kind)
+        {
+            return Err(Failure::usage(format_args!(
+                "a URL begins with {kind}://, and the path of a file of that name with ./"
+            )));
+        }
         let path = match scheme {
             None => text,
             Some("sqlite") => OsStr::from_bytes(&bytes["sqlite:".len()..]),

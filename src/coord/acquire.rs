@@ -1,7 +1,7 @@
 //! Waiting until something is granted: the same whatever the store is.
 //!
 //! [`Waiting::step`] looks how it stands, watches the sessions ahead, claims where that is needed, and says until when to sleep.
-//! Between it only reads, unless somebody has died or stands still. docs/COORD.md has the protocol, and why nobody sleeps through
+//! Between it only reads, unless somebody has died or stands still, or it is on a Redis server. docs/COORD.md has the protocol, and why nobody sleeps through
 //! its turn.
 
 use std::sync::Arc;

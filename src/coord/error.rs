@@ -263,7 +263,7 @@ impl fmt::Display for CoordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "can't {}: ", self.at())?;
         match self {
-            Self::TimedOut { .. } => f.write_str("it wasn't free before the time was over"),
+            Self::TimedOut { .. } => f.write_str("it isn't free, or wasn't before the time was over"),
             Self::Lost { fencing_token, .. } => {
                 write!(f, "grant {fencing_token} is lost: its lease has ended, or it was taken away")
             }

@@ -96,7 +96,8 @@ impl Lock {
         self
     }
 
-    /// The same with a text beside its grants that [`list`](Store::list) shows.
+    /// The same with a text beside its grants that [`list`](Store::list) shows, and by which [`evict`](Store::evict) takes them
+    /// away.
     ///
     /// # Examples
     ///

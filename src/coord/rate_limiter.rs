@@ -18,7 +18,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// It is a bucket of permits that is full at first: `count` of them can be had at once, and they come in again one by one,
 /// `count` in the time `per`. So in any span of that length there are at most twice as many, and in the long run as many as
 /// the limit says. The store has the moment in which the bucket will be full again (the generic cell rate algorithm), which
-/// stays when processes end, and the machine: who starts anew doesn't begin with a full bucket. When it is full there is
+/// stays when processes end, and the machine: who starts anew doesn't begin with a full bucket, as
+/// long as the store keeps it: a Redis server without a disk, or whose place a replica has taken, may have forgotten it. When it is full there is
 /// nothing left in the store.
 ///
 /// Who waits takes a permit in advance and sleeps once, until that comes in. So waiters are served in the order in which they

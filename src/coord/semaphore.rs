@@ -98,7 +98,8 @@ impl Semaphore {
         self
     }
 
-    /// The same with a text beside its grants that [`list`](Store::list) shows.
+    /// The same with a text beside its grants that [`list`](Store::list) shows, and by which [`evict`](Store::evict) takes them
+    /// away.
     ///
     /// # Examples
     ///

@@ -33,7 +33,8 @@ const MEMORY: Duration = Duration::from_secs(30 * 86_400);
 ///   to that.
 ///
 /// Who computes is the caller itself, on its thread: it gets the new value, or the error, or the panic, and with either of those
-/// the next one tries. If its process is killed the next one tries at once.
+/// the next one tries. If its process is killed the next one tries at once; on a Redis server when
+/// the lease has ended.
 ///
 /// How long computations take is remembered as an [`Averager`] of the name `KEY (single flight)`, in seconds, for thirty
 /// days after the last one; each handle asks the store for that once, so that a value which is there costs nothing here

@@ -106,7 +106,7 @@ pub trait Store: sealed::HasSession {
         self.session().force_unlock(key, fencing_token)
     }
 
-    /// Takes away all that has that tag, in one step: locks and permits from whoever holds them, as
+    /// Takes away all that has that tag, in one step, or on a Redis server key by key: locks and permits from whoever holds them, as
     /// [`force_unlock`](Self::force_unlock) does, and averages and rate limits. Who waits by that tag goes on waiting. Answers how
     /// many there were.
     ///
@@ -187,7 +187,8 @@ pub(super) trait Engine: Send + Sync {
     /// or is granted it, and puts the bell of its place back.
     fn enter(&self, ask: &Ask, otherwise: Otherwise, dead: &[u64]) -> Result<Entered, Fault>;
 
-    /// How a waiter stands. Changes nothing, but may show others that it is there.
+    /// How a waiter stands. Changes nothing, except on a Redis server: there it shows that it is there, and takes what it was
+    /// granted, after what has ended was taken out and what is due was granted.
     fn look(&self, place: &Place) -> Result<Standing, Fault>;
 
     /// The same, after it has taken out what belongs to the dead, and granted what can be granted.

@@ -573,7 +573,7 @@ fn a_network_that_refuses() {
 
 /// Both of who asks and of who waits already, and nothing is left behind.
 fn time_limits_hold_behind_a_partition() {
-    let (_place, proxy, far, near) = two();
+    let (place, proxy, far, near) = two();
     let guard = Lock::new(&near, KEY).lock().unwrap();
     let lock = Lock::new(&far, KEY);
     let began = Instant::now();
@@ -584,10 +584,10 @@ fn time_limits_hold_behind_a_partition() {
     let lock = Lock::new(&far, "other").lease(Lease::Fixed(Duration::from_secs(3600)));
     assert!(lock.try_lock_for(Duration::from_millis(50)).is_err());
     let took = asked.elapsed();
-    assert!(took < Duration::from_millis(400), "{took:?}");
+    assert!(took < place.busy_for, "{took:?}");
     assert!(waiter.answer().is_err());
     let took = began.elapsed();
-    assert!(took < Duration::from_millis(1400), "{took:?}");
+    assert!(took < 2 * place.busy_for, "{took:?}");
     proxy.heal();
     until_wait(&near, KEY, 0);
     guard.release().unwrap();

@@ -21,6 +21,7 @@ crate::trials! {
     several_addresses,
     an_address_that_is_silent,
     a_socket_of_this_machine,
+    settings_follow_the_url,
     the_third_version_of_the_protocol,
     a_server_that_is_not_there,
     a_server_that_does_not_answer,
@@ -75,6 +76,31 @@ fn a_server_that_evicts_is_refused() {
             .open(&place.url)
             .unwrap();
         Lock::new(&store, "k").lock().unwrap().release().unwrap();
+    }
+}
+
+/// As the command leaves them in `HAPAX_STORE`.
+fn settings_follow_the_url() {
+    let place = Place::new();
+    let url = format!("{}?namespace={}&grace=0", place.url, place.namespace);
+    let held = Lock::new(&place.open(), "k").lock().unwrap();
+    let store = RedisStore::open(&url).unwrap();
+    assert!(Lock::new(&store, "k").try_lock().is_err());
+    assert!(Lock::new(&store, "other").try_lock().is_ok());
+    // What the program says counts more.
+    let other = Place::new();
+    let store = other.options().open(&url).unwrap();
+    assert!(Lock::new(&store, "k").try_lock().is_ok());
+    drop(held);
+    for wrong in [
+        "namespase=x",
+        "grace=soon",
+        "grace=-1",
+        "namespace={x}",
+        "namespace=%ff",
+    ] {
+        let error = error(RedisStore::open(&format!("{}?{wrong}", place.url)));
+        assert!(matches!(error, CoordError::Store { .. }), "{error}");
     }
 }
 

@@ -1,6 +1,7 @@
 //! A store that is a Redis server, for the processes of many machines.
 //!
-//! Each call is one script, which the server runs alone, so it is one round trip. The rules of the [line](super::line) are
+//! Each call is one script, which the server runs alone, so it is one round trip, except to list, to evict, to close, and to
+//! enter for somebody who has to subscribe first. The rules of the [line](super::line) are
 //! there once more, in Lua (`line.lua`), with what is different where nobody sees who dies: every lease has an end, what
 //! is granted to somebody who sleeps is to be taken within two seconds, and who waits shows every second that it is there.
 //!
@@ -60,6 +61,14 @@ use crate::coord::time::Time;
 /// [tokens](super::super::LockGuard::fencing_token) grow all the same, as far as clocks are right: what must not be done by
 /// two is to be guarded by them.
 ///
+/// # The first half minute
+///
+/// Nothing is granted in a namespace that the server doesn't know, and nothing after it was started again or emptied, for thirty
+/// seconds (the [lease of a session](RedisOptions::session_lease), or the longest that may not have ended): `lock` waits, and
+/// `try_lock` fails as if somebody held it; so do semaphores and [`SingleFlight::get`](crate::coord::SingleFlight::get). Rate
+/// limits and averages don't wait. In tests, and where nobody can hold anything yet, open it with a
+/// [`grace`](RedisOptions::grace) of zero.
+///
 /// # Examples
 ///
 /// ```no_run
@@ -84,6 +93,9 @@ impl RedisStore {
     /// - `unix:///path[?db=database]`: a socket on this machine.
     /// - `redis+sentinel://[user[:password]@]host[:port][,…]/name[/database]`, or `rediss+sentinel`: the sentinels
     ///   are asked for the server that they call by that name.
+    ///
+    /// `valkey` is as good as `redis`. After a `?` there may be settings, as in what the command `hapax` leaves in
+    /// `HAPAX_STORE`: `namespace=NAME`, `grace=SECONDS`, and `cacert`, `cert` and `key`, which are files, with `&` between them.
     ///
     /// # Errors
     ///
@@ -152,7 +164,7 @@ fn margin(time: Duration) -> Duration {
 impl RedisEngine {
     fn open(url: &str, options: RedisOptions) -> Result<Self, Fault> {
         let process = Process::current();
-        let namespace = &options.namespace;
+        let namespace = options.namespace.as_deref().unwrap_or("hapax");
         if namespace.is_empty() || namespace.contains(['{', '}']) {
             let text = format!("{namespace:?} is no namespace: it is a text without braces");
             return Err(says(text));
@@ -276,7 +288,7 @@ impl RedisEngine {
     /// How long somebody waits for the server. A limit that is shorter than an answer takes would be none, but an error.
     fn patience(&self, ask: &Ask) -> Duration {
         ask.gives_up.map_or(Duration::MAX, |end| {
-            end.since(clock::now()).max(self.link.request_timeout() / 4)
+            end.since(clock::now()).max(self.link.busy_for() / 2)
         })
     }
 
@@ -347,7 +359,7 @@ impl RedisEngine {
             }
             "refused" => {
                 self.forget(&ask.key);
-                // Nobody can tell who has ended.
+                // Nobody can tell who has ended, if it isn't the grace.
                 Ok(Entered::Refused(Vec::new()))
             }
             "waiting" => {

@@ -38,7 +38,7 @@ impl Address {
     ///
     /// Or of `unix:///path[?db=database]`.
     pub(super) fn parse(url: &str, credentials: &Credentials) -> Result<Self, Fault> {
-        if url.starts_with("unix://") {
+        if is_socket(url) {
             let info = url.into_connection_info();
             let info = info.map_err(|error| says(format!("the path of a socket: {error}")))?;
             return Ok(Self {
@@ -92,6 +92,10 @@ impl Address {
             }),
         })
     }
+}
+
+pub(super) fn is_socket(url: &str) -> bool {
+    url.starts_with("unix://")
 }
 
 const SHAPE: &str = "it is redis://[user[:password]@]host[:port][,…][/database], with rediss:// for TLS, \

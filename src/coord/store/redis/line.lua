@@ -9,13 +9,18 @@
 --   KEYS[3]  a sorted set: who waits for the key, packed, by ticket
 --   KEYS[4]  a sorted set: the sessions that wait, by when they have looked last
 --
+-- A waiter has: ticket, session, number (its bell), mode, permits, lease, kind (of lease), strict, tag, about, since; due: from
+-- when on nobody may pass it, zero as long as it isn't the first; lapsed: since when it is passed, until it looks; free_after:
+-- the last number when its place came free. A holder has the same, and token, slot, expires, renewals; is_accepted is false
+-- until its waiter has looked.
+--
 -- Times are microseconds of the server's clock, which is read once. Numbers stay below 2^53. Where one is made part of a text
 -- that is said with a format, since Lua would round it.
 
 -- For how long the first waiter lets others pass: some round trips.
 local PATIENCE = 5000
 -- For how long a waiter keeps what it was granted until it has looked: then the next one gets it.
-local CLAIM = 2000000
+local ACCEPT = 2000000
 -- Who waits looks every second. After so long without that it is passed, and keeps its place;
 local ABSENT = 3000000
 -- and after so long it has none any more.
@@ -201,7 +206,7 @@ local function settle()
         end
         if ring_heard(waiter) then
             remove(packed)
-            grant(waiter, slot, now + CLAIM).is_claimed = false
+            grant(waiter, slot, now + ACCEPT).is_accepted = false
         else
             -- It keeps its place, and is passed until it looks.
             waiter.lapsed = now
@@ -222,7 +227,7 @@ end
 local function prune()
     local lasting = {}
     for _, holder in ipairs(holders) do
-        local longest_end = now + math.max(holder.lease, CLAIM)
+        local longest_end = now + math.max(holder.lease, ACCEPT)
         if holder.expires > longest_end then
             -- The clock was set back.
             holder.expires = longest_end
@@ -230,7 +235,7 @@ local function prune()
         end
         if now < holder.expires then
             table.insert(lasting, holder)
-        elseif holder.is_claimed == false then
+        elseif holder.is_accepted == false then
             queue({
                 ticket = holder.ticket, session = holder.session, number = holder.number,
                 mode = holder.mode, permits = holder.permits, lease = holder.lease, strict = holder.strict,
@@ -275,9 +280,9 @@ local function granted(holder)
 end
 
 -- Takes what was granted: from now on its lease lasts.
-local function claim(holder)
-    if holder.is_claimed == false then
-        holder.is_claimed = nil
+local function accept(holder)
+    if holder.is_accepted == false then
+        holder.is_accepted = nil
         holder.expires = now + holder.lease
         has_changed = true
     end
@@ -291,7 +296,7 @@ local function standing(waiter)
         return { 'waiting', waiter.ticket, 0, 0 }
     end
     local look_at = grace
-    local others_may_come = 0
+    local free_after = 0
     if now >= grace then
         look_at = math.huge
         for _, holder in ipairs(holders) do
@@ -302,11 +307,11 @@ local function standing(waiter)
         end
         -- It takes what is free if nobody comes. If somebody has, others will, until it is due.
         if number == first.free_after and room_for(first.mode, first.permits) then
-            others_may_come = number
+            free_after = number
         end
     end
     local look_in = look_at < math.huge and math.max(look_at - now, 1) or 0
-    return { 'waiting', waiter.ticket, others_may_come, look_in }
+    return { 'waiting', waiter.ticket, free_after, look_in }
 end
 
 -- What the key is in use as, if that isn't what is wanted.
@@ -333,7 +338,7 @@ function operations.enter(number_of_ask, mode, permits, lease, is_strict, may_wa
     }
     local has = own_holder(ask.number)
     if has then
-        return claim(has)
+        return accept(has)
     end
     local waits = asks_again == '1' and own_waiter(ask.number, 0)
     if waits then
@@ -382,7 +387,7 @@ function operations.look(number_of_ask, ticket, takes_what_is_free)
     end
     local holder = own_holder(wanted)
     if holder then
-        return claim(holder)
+        return accept(holder)
     end
     return waiter and standing(waiter) or { 'gone' }
 end
@@ -391,7 +396,7 @@ end
 function operations.leave(number_of_ask, ticket)
     local holder = own_holder(tonumber(number_of_ask))
     if holder then
-        return claim(holder)
+        return accept(holder)
     end
     local waiter, packed = own_waiter(tonumber(number_of_ask), tonumber(ticket))
     if waiter then
@@ -447,7 +452,7 @@ function operations.extend(token, lease, is_renewal)
             holder.lease = tonumber(lease)
             holder.expires = now + holder.lease
             holder.renewals = holder.renewals + 1
-            holder.is_claimed = nil
+            holder.is_accepted = nil
             if is_renewal == '0' and holder.kind == 'session' then
                 holder.kind = 'fixed'
             end

@@ -110,6 +110,9 @@ struct ServerFault {
 
 impl fmt::Display for ServerFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.source.is_timeout() {
+            return write!(f, "Redis at {}: no answer in time", self.address);
+        }
         write!(f, "Redis at {}: {}", self.address, self.source)
     }
 }
@@ -340,10 +343,6 @@ impl Link {
     pub(super) fn separate(&self) -> Result<Connection, (Remedy, Fault)> {
         let server = self.connect(self.settings.request_timeout)?;
         Ok(server.connection)
-    }
-
-    pub(super) fn request_timeout(&self) -> Duration {
-        self.settings.request_timeout
     }
 
     /// For how long something is tried.

@@ -4,10 +4,10 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::address::Credentials;
+use super::address::{Credentials, is_socket, says};
 use super::{RedisEngine, RedisStore};
 use crate::coord::CoordError;
-use crate::coord::error::Operation;
+use crate::coord::error::{Fault, Operation};
 use crate::coord::session::Session;
 
 /// How a [`RedisStore`] is opened.
@@ -24,7 +24,8 @@ use crate::coord::session::Session;
 /// ```
 #[derive(Clone)]
 pub struct RedisOptions {
-    pub(super) namespace: String,
+    /// The one that everybody has, if it is none.
+    pub(super) namespace: Option<String>,
     pub(super) credentials: Credentials,
     pub(super) session_lease: Duration,
     pub(super) grace: Option<Duration>,
@@ -41,7 +42,7 @@ const LONGEST: Duration = Duration::from_secs(1 << 30);
 impl Default for RedisOptions {
     fn default() -> Self {
         Self {
-            namespace: "hapax".to_owned(),
+            namespace: None,
             credentials: Credentials::default(),
             session_lease: Duration::from_secs(30),
             grace: None,
@@ -62,7 +63,7 @@ impl RedisOptions {
     /// See [`RedisOptions`].
     #[must_use]
     pub fn namespace(mut self, namespace: &str) -> Self {
-        self.namespace = namespace.to_owned();
+        self.namespace = Some(namespace.to_owned());
         self
     }
 
@@ -112,7 +113,8 @@ impl RedisOptions {
     }
 
     /// How long what is held for the [session](Lease::Session) lasts when this process doesn't renew it any more; thirty
-    /// seconds if this isn't called. It is renewed each third of that.
+    /// seconds if this isn't called. It is renewed each third of that. On a new server nothing is granted for as long as that,
+    /// see [`grace`](Self::grace).
     ///
     /// # Examples
     ///
@@ -266,17 +268,80 @@ impl RedisOptions {
     ///
     /// # Errors
     ///
-    /// Those of [`RedisStore::open`], and [`Store`](CoordError::Store) if the namespace is empty or has a brace in it.
+    /// Those of [`RedisStore::open`], and [`Store`](CoordError::Store) if the namespace is empty or has a brace in it, or if the
+    /// URL has settings that aren't known.
     ///
     /// # Examples
     ///
     /// See [`RedisOptions`].
-    pub fn open(self, url: &str) -> Result<RedisStore, CoordError> {
-        let engine =
-            RedisEngine::open(url, self).map_err(|fault| fault.at(None, Operation::Open))?;
+    pub fn open(mut self, url: &str) -> Result<RedisStore, CoordError> {
+        let at = |fault: Fault| fault.at(None, Operation::Open);
+        let address = self.take_settings(url).map_err(at)?;
+        let engine = RedisEngine::open(&address, self).map_err(at)?;
         let engine = Arc::new(engine);
         let session = Session::of(Arc::<RedisEngine>::clone(&engine));
         Ok(RedisStore { session, engine })
+    }
+
+    /// What follows the `?` of a URL, unless it is said here otherwise. Answers with what is an address to the library that
+    /// speaks to the server.
+    fn take_settings(&mut self, url: &str) -> Result<String, Fault> {
+        let Some((address, settings)) = url.split_once('?').filter(|_| !is_socket(url)) else {
+            return Ok(url.to_owned());
+        };
+        let mut address = address.to_owned();
+        for setting in settings.split('&').filter(|setting| !setting.is_empty()) {
+            let (name, value) = setting.split_once('=').unwrap_or((setting, ""));
+            let value = percent_encoding::percent_decode_str(value).decode_utf8();
+            match (name, value) {
+                ("namespace", Ok(value)) => {
+                    self.namespace.get_or_insert_with(|| value.into_owned());
+                }
+                ("protocol", Ok(_)) => address += &format!("?{setting}"),
+                ("grace", Ok(value)) => {
+                    let seconds = value.parse().ok();
+                    let time = seconds.and_then(|time| Duration::try_from_secs_f64(time).ok());
+                    let time = time.ok_or_else(|| {
+                        says("the grace in the URL is no number of seconds".to_owned())
+                    })?;
+                    self.grace.get_or_insert(time);
+                }
+                #[cfg(feature = "coord-redis-tls")]
+                ("cacert" | "cert" | "key", Ok(file)) => self.take_file(name, &file)?,
+                _ => {
+                    let text = "what follows the `?` of a URL is namespace=NAME, grace=SECONDS, protocol=VERSION, or with \
+                                the feature coord-redis-tls cacert=FILE, cert=FILE or key=FILE, with \
+                                `&` between them";
+                    return Err(says(text.to_owned()));
+                }
+            }
+        }
+        Ok(address)
+    }
+
+    #[cfg(feature = "coord-redis-tls")]
+    fn take_file(&mut self, name: &str, file: &str) -> Result<(), Fault> {
+        let pem = std::fs::read(file).map_err(|error| says(format!("{file}: {error}")))?;
+        let certificates = self.credentials.certificates();
+        if name == "cacert" {
+            certificates.root_cert.get_or_insert(pem);
+            return Ok(());
+        }
+        let client = certificates
+            .client_tls
+            .get_or_insert(redis::ClientTlsConfig {
+                client_cert: Vec::new(),
+                client_key: Vec::new(),
+            });
+        let part = if name == "cert" {
+            &mut client.client_cert
+        } else {
+            &mut client.client_key
+        };
+        if part.is_empty() {
+            *part = pem;
+        }
+        Ok(())
     }
 }
 

@@ -1,13 +1,14 @@
 -- Averages and rate limits, as `store/value.rs` tells them.
 --
 --   KEYS[1]  a hash: the values, packed, by key
+--   KEYS[2]  how far a sweep of them has come
 --
 -- Times are microseconds of the server's clock, and may have fractions. Numbers that aren't whole cross over as text.
 
 -- At how many others a new value looks, about.
-local SWEPT = '16'
+local COUNT = '16'
 
-local VALUES = KEYS[1]
+local VALUES, SWEPT = KEYS[1], KEYS[2]
 local counts_until, operation, key = unpack(ARGV, 1, 3)
 local arguments = { unpack(ARGV, 4) }
 
@@ -40,15 +41,15 @@ local function store(value)
     redis.call('HSET', VALUES, key, cmsgpack.pack(value))
 end
 
--- Looks at some others, and takes out those that are over. The hash remembers how far it has come, by a name that is no key.
-local function sweep(place)
-    local found = redis.call('HSCAN', VALUES, redis.call('GET', place) or '0', 'COUNT', SWEPT)
+-- Looks at some others, and takes out those that are over.
+local function sweep()
+    local found = redis.call('HSCAN', VALUES, redis.call('GET', SWEPT) or '0', 'COUNT', COUNT)
     for at = 1, #found[2], 2 do
         if not unpacked(found[2][at + 1]) then
             redis.call('HDEL', VALUES, found[2][at])
         end
     end
-    redis.call('SET', place, found[1])
+    redis.call('SET', SWEPT, found[1])
 end
 
 local function mean(value)
@@ -68,7 +69,7 @@ function operations.add(number, expire, tag)
     end
     if not value then
         value = { kind = 'average', total = 0, count = 0 }
-        sweep(KEYS[2])
+        sweep()
     end
     local total = value.total + tonumber(number)
     if total ~= total or total == math.huge or total == -math.huge then
@@ -107,7 +108,7 @@ function operations.take(count, per, interval, longest, tag)
     end
     if not value then
         value = { kind = 'rate', count = count, per = per, ends = now, turns = 0 }
-        sweep(KEYS[2])
+        sweep()
     end
     local next = value.ends + interval
     local wait = math.max(next - (now + interval * count), 0)
