@@ -36,7 +36,7 @@ impl Session {
     }
 
     pub(super) fn extend(&self, hold: &Hold, time: Duration) -> Result<(), CoordError> {
-        match extend(&self.keeper, hold, time, Extension::ByHolder) {
+        match extend(&self.keeper, hold, time) {
             Ok(true) => Ok(()),
             Ok(false) => {
                 hold.lose();
@@ -121,12 +121,8 @@ pub(super) fn let_go(keeper: &Arc<Keeper>, hold: &Hold) {
 ///
 /// If it will end sooner than it would have, this process believes so before others can, and goes on to if nobody can tell
 /// whether that was done.
-pub(super) fn extend(
-    keeper: &Keeper,
-    hold: &Hold,
-    time: Duration,
-    why: Extension,
-) -> Result<bool, Fault> {
+fn extend(keeper: &Keeper, hold: &Hold, time: Duration) -> Result<bool, Fault> {
+    let why = Extension::ByHolder;
     let engine = keeper.engine();
     engine.check()?;
     let _one_at_a_time = hold.changing.lock();

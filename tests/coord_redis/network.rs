@@ -41,6 +41,7 @@ crate::trials! {
     idle_connections_are_closed,
     no_more_connections,
     a_slow_network,
+    many_leases_on_a_slow_network,
     many_waiters_of_one_session,
 }
 
@@ -771,4 +772,20 @@ fn a_slow_network() {
     assert!(guard.remaining().unwrap() < Duration::from_millis(550));
     let successor = succeed(&near, &guard);
     assert_lost(guard, &successor);
+}
+
+/// They are renewed together.
+fn many_leases_on_a_slow_network() {
+    let (place, proxy, far, _near) = two();
+    let guards: Vec<_> = (0..200)
+        .map(|key| Lock::new(&far, &format!("{key}")).lock().unwrap())
+        .collect();
+    proxy.delay(Duration::from_millis(20));
+    let end = Instant::now() + 4 * place.lease;
+    while Instant::now() < end {
+        let lost = guards.iter().filter(|guard| !guard.is_valid()).count();
+        assert_eq!(lost, 0);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    proxy.heal();
 }
