@@ -86,6 +86,7 @@ pub trait Store: sealed::HasSession {
     /// # Errors
     ///
     /// - [`NotHeld`](super::CoordError::NotHeld) if nobody holds the key by that token, so that a later holder is never harmed.
+    /// - [`OutcomeUnknown`](super::CoordError::OutcomeUnknown) if a Redis server has got it, perhaps, and there was no answer.
     /// - What can be wrong with a store.
     ///
     /// # Examples

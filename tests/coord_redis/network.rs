@@ -19,6 +19,7 @@ crate::trials! {
     the_reply_of_an_extension_is_lost,
     all_replies_of_an_extension_are_lost,
     a_lease_that_was_shortened_ends_in_silence,
+    the_reply_of_who_unlocks_by_force_is_lost,
     the_replies_of_renewals_are_lost,
     the_replies_of_a_waiter_are_lost,
     the_reply_of_who_gives_up_is_lost,
@@ -210,6 +211,25 @@ fn a_lease_that_was_shortened_ends_in_silence() {
     let told = extended.elapsed();
     assert!(told < Duration::from_millis(1700), "{told:?}");
     proxy.heal();
+}
+
+/// Nobody can tell then whether there was something.
+fn the_reply_of_who_unlocks_by_force_is_lost() {
+    let (_place, proxy, far, near) = two();
+    let guard = Lock::new(&near, KEY).lock().unwrap();
+    for token in [1, guard.fencing_token()] {
+        proxy.lose_replies(KEY, 1);
+        let answer = far.force_unlock(KEY, token);
+        assert!(
+            matches!(answer, Err(CoordError::OutcomeUnknown { .. })),
+            "{answer:?}"
+        );
+        assert!(matches!(
+            far.force_unlock(KEY, token),
+            Err(CoordError::NotHeld { .. }),
+        ));
+    }
+    assert!(Lock::new(&near, KEY).try_lock().is_ok());
 }
 
 fn the_replies_of_renewals_are_lost() {

@@ -361,9 +361,11 @@ impl RedisEngine {
             Ok(answer) => answer,
             Err(Failure::NotDone(fault)) => {
                 self.forget(&ask.key);
+                self.bells.put(bell);
                 return Err(fault);
             }
             Err(Failure::Unknown(fault)) => {
+                self.bells.put(bell);
                 if self.bells.is_closed() {
                     self.withdraw_late(&ask.key);
                 }
@@ -376,6 +378,9 @@ impl RedisEngine {
             return Err(Fault::Closed);
         }
         let entered = self.entered(place.clone(), sent, &value);
+        if !matches!(entered, Ok(Entered::Queued(..))) {
+            self.bells.put(bell);
+        }
         entered.map_err(|fault| match fault {
             // Whatever it has got, nobody knows by what to give it back.
             Fault::Store(_) => Fault::Unanswered(Box::new((place, fault))),
@@ -680,9 +685,13 @@ impl Engine for RedisEngine {
             was_again.set(is_again);
             call.arg(token);
         });
-        let (_, value) = unlocked.map_err(Failure::fault)?;
-        // Gone it is.
-        Ok(value == Value::Int(1) || was_again.get())
+        let (_, value) = unlocked.map_err(Failure::unknown)?;
+        if value != Value::Int(1) && was_again.get() {
+            // The first time it was there perhaps, and there was no answer.
+            let text = "there was no answer, and it isn't there any more";
+            return Err(Fault::Unknown(Box::new(says(text.to_owned()))));
+        }
+        Ok(value == Value::Int(1))
     }
 
     fn close(&self) -> Result<(), Fault> {
