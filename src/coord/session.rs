@@ -85,6 +85,15 @@ impl Session {
 
 /// Gives it back. What can't be done now is done later all the same.
 pub(super) fn release(keeper: &Arc<Keeper>, hold: &Hold) -> Result<(), CoordError> {
+    release_within(keeper, hold, Duration::MAX)
+}
+
+/// The same, but it isn't tried for much longer than that.
+pub(super) fn release_within(
+    keeper: &Arc<Keeper>,
+    hold: &Hold,
+    longest: Duration,
+) -> Result<(), CoordError> {
     let lost = || CoordError::lost(&hold.key, Operation::Release, hold.token);
     let fault = |fault: Fault| fault.at(Some(&hold.key), Operation::Release);
     keeper.engine().check().map_err(fault)?;
@@ -92,7 +101,10 @@ pub(super) fn release(keeper: &Arc<Keeper>, hold: &Hold) -> Result<(), CoordErro
     if !keeper.remove(hold) {
         return Err(lost());
     }
-    match keeper.engine().release(&hold.key, hold.token) {
+    let released = keeper
+        .engine()
+        .release_within(&hold.key, hold.token, longest);
+    match released {
         Ok(true) => Ok(()),
         Ok(false) => Err(lost()),
         Err(Fault::Unsure) if hold.is_valid(keeper.engine().now()) => Ok(()),

@@ -35,6 +35,7 @@ crate::trials! {
     a_waiter_behind_a_partition_costs_little,
     a_network_that_refuses,
     time_limits_hold_behind_a_partition,
+    tasks_behind_a_partition_wait_together,
     guards_are_dropped_behind_a_partition,
     a_store_is_closed_behind_a_partition,
     a_store_is_closed_while_somebody_acquires,
@@ -613,6 +614,31 @@ fn time_limits_hold_behind_a_partition() {
     until_wait(&near, KEY, 0);
     guard.release().unwrap();
     assert!(Lock::new(&near, "other").lock().is_ok());
+}
+
+/// One thread asks for all of them.
+fn tasks_behind_a_partition_wait_together() {
+    let (place, proxy, far, near) = two();
+    let guard = pollster::block_on(Lock::new(&far, KEY).lock_async()).unwrap();
+    proxy.stall();
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..8)
+        .map(|key| {
+            let lock = Lock::new(&far, &format!("{key}"));
+            task(move || pollster::block_on(lock.lock_async()).map(drop))
+        })
+        .collect();
+    for task in tasks {
+        assert!(task.answer().is_err());
+    }
+    let took = began.elapsed();
+    assert!(
+        took < 2 * place.busy_for + Duration::from_secs(2),
+        "{took:?}"
+    );
+    proxy.heal();
+    drop(guard);
+    until("all is given back", || near.list().unwrap().is_empty());
 }
 
 /// They are many, and together they don't wait much longer than one.
