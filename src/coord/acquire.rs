@@ -73,7 +73,7 @@ pub(super) fn begin(keeper: &Arc<Keeper>, mut ask: Ask, limit: Limit) -> Result<
         Limit::For(time) => (Some(engine.now().after(time)), Otherwise::Queue),
         Limit::Endless => (None, Otherwise::Queue),
     };
-    ask.gives_up = deadline;
+    ask.gives_up = deadline.or(ask.gives_up);
     match enter(keeper, &ask, otherwise)? {
         Entered::Granted(holder) => Ok(Begun::Granted(holder)),
         Entered::Queued(place, standing) => {
@@ -239,6 +239,13 @@ impl Waiting {
         };
         waiting.check_at = waiting.first_check();
         waiting
+    }
+
+    /// Until when it waits for an answer of the store, if it has no limit of its own.
+    pub(super) fn give_up_at(&mut self, moment: Option<Time>) {
+        let gives_up = self.deadline.or(moment);
+        self.ask.gives_up = gives_up;
+        self.place.ask.gives_up = gives_up;
     }
 
     pub(super) fn sleeper(&self) -> Sleeper<'_> {

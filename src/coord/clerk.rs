@@ -22,11 +22,15 @@ use super::hold::Hold;
 use super::keeper::Keeper;
 use super::rate_limiter::{Ahead, Turns};
 use super::session;
-use super::store::{Ask, Bell, Sleeper};
+use super::store::{Ask, Bell, Engine, Sleeper};
 use super::time::Time;
 
 /// How long the clerk sleeps when there is nothing to do.
 const LONG: Duration = Duration::from_secs(1 << 30);
+/// An error that comes after so long is one of a store that doesn't answer.
+const SLOW: Duration = Duration::from_millis(100);
+/// How long the rest is tried then.
+const HURRY: Duration = Duration::from_millis(100);
 
 pub(super) struct Clerk {
     keeper: Arc<Keeper>,
@@ -200,17 +204,29 @@ impl Clerk {
                 is_over = desk.is_closed;
                 std::mem::take(&mut desk.handed_in)
             };
-            for request in handed_in {
-                match request {
-                    Request::Acquire(ask, slip) => queues.extend(self.begin(ask, slip)),
-                    Request::Release(hold, slip) => {
-                        drop(slip.answer(session::release(&self.keeper, &hold)));
-                    }
-                    Request::Turn(asked, slip) => turns.extend(self.take_turn(asked, slip)),
-                    Request::Look => {}
+            // First what waits for nobody, and who has waited.
+            let (releases, handed_in): (Vec<_>, Vec<_>) = handed_in
+                .into_iter()
+                .partition(|request| matches!(request, Request::Release(..)));
+            let mut haste = Haste::default();
+            for request in releases {
+                if let Request::Release(hold, slip) = request {
+                    let longest = haste.longest();
+                    let release = || session::release_within(&self.keeper, &hold, longest);
+                    drop(slip.answer(haste.watch(engine, release)));
                 }
             }
-            queues.retain_mut(|queued| self.go_on(queued));
+            queues.retain_mut(|queued| self.go_on(queued, &mut haste));
+            for request in handed_in {
+                match request {
+                    Request::Acquire(ask, slip) => {
+                        queues.extend(self.begin(ask, slip, &mut haste));
+                    }
+                    Request::Turn(asked, slip) => turns.extend(self.take_turn(asked, slip)),
+                    Request::Release(..) | Request::Look => {}
+                }
+            }
+            queues.retain_mut(|queued| self.go_on(queued, &mut haste));
             turns.retain(|due| self.is_to_come(due, is_over));
             if is_over && queues.is_empty() && self.desk.lock().handed_in.is_empty() {
                 return;
@@ -240,11 +256,13 @@ impl Clerk {
         }
     }
 
-    fn begin(&self, ask: Ask, slip: Arc<Slip<Arc<Hold>>>) -> Option<Queued> {
+    fn begin(&self, mut ask: Ask, slip: Arc<Slip<Arc<Hold>>>, haste: &mut Haste) -> Option<Queued> {
         if slip.is_over() {
             return None;
         }
-        match begin(&self.keeper, ask, Limit::Endless) {
+        let engine = self.keeper.engine();
+        ask.gives_up = haste.gives_up(engine);
+        match haste.watch(engine, || begin(&self.keeper, ask, Limit::Endless)) {
             Ok(Begun::Granted(holder)) => self.answer(&slip, hold(&self.keeper, holder)),
             Ok(Begun::Waiting(waiting)) => {
                 let is_to_look = true;
@@ -298,7 +316,10 @@ impl Clerk {
     }
 
     /// False if it is done.
-    fn go_on(&self, queued: &mut Queued) -> bool {
+    fn go_on(&self, queued: &mut Queued, haste: &mut Haste) -> bool {
+        let engine = self.keeper.engine();
+        let gives_up = haste.gives_up(engine);
+        queued.waiting.give_up_at(gives_up);
         if queued.slip.is_over() {
             if let Some(holder) = queued.waiting.leave() {
                 self.answer(&queued.slip, hold(&self.keeper, holder));
@@ -308,7 +329,7 @@ impl Clerk {
         if !queued.is_to_look {
             return true;
         }
-        let answer = match queued.waiting.step() {
+        let answer = match haste.watch(engine, || queued.waiting.step()) {
             Ok(Step::Sleep) => {
                 queued.is_to_look = false;
                 return true;
@@ -328,6 +349,34 @@ impl Clerk {
         if let Some(Ok(hold)) = slip.answer(answer) {
             session::let_go(&self.keeper, &hold);
         }
+    }
+}
+
+/// While a store doesn't answer one after the other would wait for it. So after one has got no answer the rest of the round
+/// is tried for a moment only.
+#[derive(Default)]
+struct Haste(bool);
+
+impl Haste {
+    fn longest(&self) -> Duration {
+        if self.0 { HURRY } else { Duration::MAX }
+    }
+
+    fn gives_up(&self, engine: &dyn Engine) -> Option<Time> {
+        self.0.then(|| engine.now().after(HURRY))
+    }
+
+    fn watch<R>(
+        &mut self,
+        engine: &dyn Engine,
+        work: impl FnOnce() -> Result<R, CoordError>,
+    ) -> Result<R, CoordError> {
+        let began = engine.now();
+        let answer = work();
+        if let Err(CoordError::Store { .. }) = answer {
+            self.0 |= engine.may_stall() && began.after(SLOW) <= engine.now();
+        }
+        answer
     }
 }
 

@@ -78,6 +78,11 @@ impl Hold {
         self.term.lock().ends.map(|ends| ends.since(now))
     }
 
+    /// For how long it is renewed, if it is.
+    pub(super) fn renews_for(&self) -> Option<Duration> {
+        self.term.lock().renews_for
+    }
+
     /// For how long it is to be renewed by now, if it is.
     pub(super) fn is_to_be_renewed_for(&self, now: Time) -> Option<Duration> {
         let Term {

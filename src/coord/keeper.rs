@@ -12,8 +12,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::error::Fault;
 use super::hold::Hold;
-use super::session::extend;
-use super::store::{Engine, Extension, Place};
+use super::store::{Engine, Extension, Place, Renewal};
 use super::time::Time;
 use super::trace;
 
@@ -21,6 +20,8 @@ use super::trace;
 const CHECK_EVERY: Duration = Duration::from_secs(1);
 /// How often it is tried to give back what couldn't be given back.
 const RETRY_EVERY: Duration = Duration::from_millis(100);
+/// How many are renewed in one request, if the store can do that.
+const TOGETHER: usize = 128;
 /// How often it is looked for ends while something isn't renewed that should be.
 const SHORT: Duration = Duration::from_millis(5);
 /// How long the thread sleeps when there is nothing to do.
@@ -187,23 +188,63 @@ impl Keeper {
 
     /// Stops at the first error: what is busy for one is busy for all.
     fn renew(&self, holds: &[Arc<Hold>], now: Time) -> Result<(), Fault> {
-        for hold in holds {
-            let Some(time) = hold.is_to_be_renewed_for(now) else {
+        let due = holds.iter().filter_map(|hold| {
+            let time = hold.is_to_be_renewed_for(now)?;
+            (!hold.lost.is_set()).then_some((&**hold, time))
+        });
+        let due: Vec<_> = due.collect();
+        due.chunks(TOGETHER)
+            .try_for_each(|together| self.renew_together(together))
+    }
+
+    /// Renews those that nobody else is just extending, in one request if the store can do that.
+    fn renew_together(&self, due: &[(&Hold, Duration)]) -> Result<(), Fault> {
+        self.engine.check()?;
+        let now = self.engine.now();
+        let mut renewals = Vec::with_capacity(due.len());
+        let mut before = Vec::with_capacity(due.len());
+        for &(hold, time) in due {
+            let Some(changing) = hold.changing.try_lock() else {
+                hold.put_off(now);
                 continue;
             };
-            if hold.lost.is_set() {
+            if !hold.is_valid(now) {
+                self.lose(hold);
                 continue;
             }
-            match extend(self, hold, time, Extension::Renewal) {
-                Ok(true) => {}
-                Ok(false) => self.lose(hold),
-                Err(fault) => {
+            let ends = hold.doubt(now.after(self.engine.believed(time)));
+            before.push((hold, ends, changing));
+            let (key, token) = (&hold.key, hold.token);
+            renewals.push(Renewal { key, token, time });
+        }
+        if renewals.is_empty() {
+            return Ok(());
+        }
+        let mut answers = self.engine.renew_all(&renewals).into_iter();
+        let mut done = Ok(());
+        for (hold, ends, _changing) in before {
+            match answers.next() {
+                Some(Ok(Some(ends))) => hold.set_end(ends, Extension::Renewal, now),
+                Some(Ok(None)) => self.lose(hold),
+                other => {
+                    if !matches!(other, Some(Err(Fault::Unknown(_)))) {
+                        hold.trust(ends);
+                    }
                     hold.put_off(now);
-                    return Err(fault);
+                    if let Some(Err(fault)) = other {
+                        done = Err(fault);
+                    }
                 }
             }
         }
-        Ok(())
+        done
+    }
+
+    /// How long something else may take, so that it keeps no lease from its renewal.
+    fn pause(&self) -> Duration {
+        let state = self.state.lock();
+        let leases = state.holds.values().filter_map(|hold| hold.renews_for());
+        leases.min().map_or(Duration::MAX, |shortest| shortest / 3)
     }
 
     /// What was held before the store was asked, and isn't there, is lost.
@@ -212,7 +253,7 @@ impl Keeper {
             return Ok(());
         }
         let asked: Vec<_> = holds.iter().map(|hold| (&*hold.key, hold.token)).collect();
-        let held = self.engine.held(&asked)?;
+        let held = self.engine.held(&asked, self.pause())?;
         for hold in holds {
             if !held.contains(&hold.token) {
                 self.lose(hold);
@@ -240,12 +281,24 @@ impl Keeper {
     }
 
     fn give_back_one(&self, thing: &Late) -> Result<(), Fault> {
+        let longest = self.pause();
         match thing {
-            Late::Grant(key, token) => self.engine.release(key, *token).map(drop),
-            Late::Place(place) => match self.engine.leave(place)? {
-                Some(holder) => self.engine.release(&place.ask.key, holder.token).map(drop),
-                None => Ok(()),
-            },
+            Late::Grant(key, token) => {
+                let released = self.engine.release_within(key, *token, longest);
+                released.map(drop)
+            }
+            Late::Place(place) => {
+                let mut place = place.clone();
+                place.ask.gives_up = (longest < LONG).then(|| self.engine.now().after(longest));
+                match self.engine.leave(&place)? {
+                    Some(holder) => {
+                        let (key, token) = (&place.ask.key, holder.token);
+                        let released = self.engine.release_within(key, token, longest);
+                        released.map(drop)
+                    }
+                    None => Ok(()),
+                }
+            }
         }
     }
 

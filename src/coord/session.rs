@@ -36,7 +36,7 @@ impl Session {
     }
 
     pub(super) fn extend(&self, hold: &Hold, time: Duration) -> Result<(), CoordError> {
-        match extend(&self.keeper, hold, time, Extension::ByHolder) {
+        match extend(&self.keeper, hold, time) {
             Ok(true) => Ok(()),
             Ok(false) => {
                 hold.lose();
@@ -85,6 +85,15 @@ impl Session {
 
 /// Gives it back. What can't be done now is done later all the same.
 pub(super) fn release(keeper: &Arc<Keeper>, hold: &Hold) -> Result<(), CoordError> {
+    release_within(keeper, hold, Duration::MAX)
+}
+
+/// The same, but it isn't tried for much longer than that.
+pub(super) fn release_within(
+    keeper: &Arc<Keeper>,
+    hold: &Hold,
+    longest: Duration,
+) -> Result<(), CoordError> {
     let lost = || CoordError::lost(&hold.key, Operation::Release, hold.token);
     let fault = |fault: Fault| fault.at(Some(&hold.key), Operation::Release);
     keeper.engine().check().map_err(fault)?;
@@ -92,7 +101,10 @@ pub(super) fn release(keeper: &Arc<Keeper>, hold: &Hold) -> Result<(), CoordErro
     if !keeper.remove(hold) {
         return Err(lost());
     }
-    match keeper.engine().release(&hold.key, hold.token) {
+    let released = keeper
+        .engine()
+        .release_within(&hold.key, hold.token, longest);
+    match released {
         Ok(true) => Ok(()),
         Ok(false) => Err(lost()),
         Err(Fault::Unsure) if hold.is_valid(keeper.engine().now()) => Ok(()),
@@ -121,12 +133,8 @@ pub(super) fn let_go(keeper: &Arc<Keeper>, hold: &Hold) {
 ///
 /// If it will end sooner than it would have, this process believes so before others can, and goes on to if nobody can tell
 /// whether that was done.
-pub(super) fn extend(
-    keeper: &Keeper,
-    hold: &Hold,
-    time: Duration,
-    why: Extension,
-) -> Result<bool, Fault> {
+fn extend(keeper: &Keeper, hold: &Hold, time: Duration) -> Result<bool, Fault> {
+    let why = Extension::ByHolder;
     let engine = keeper.engine();
     engine.check()?;
     let _one_at_a_time = hold.changing.lock();

@@ -86,6 +86,7 @@ pub trait Store: sealed::HasSession {
     /// # Errors
     ///
     /// - [`NotHeld`](super::CoordError::NotHeld) if nobody holds the key by that token, so that a later holder is never harmed.
+    /// - [`OutcomeUnknown`](super::CoordError::OutcomeUnknown) if a Redis server has got it, perhaps, and there was no answer.
     /// - What can be wrong with a store.
     ///
     /// # Examples
@@ -215,8 +216,32 @@ pub(super) trait Engine: Send + Sync {
         why: Extension,
     ) -> Result<Option<Time>, Fault>;
 
-    /// Which of those, by key and token, this session holds. Others that it holds may be among them.
-    fn held(&self, holds: &[(&str, u64)]) -> Result<Vec<u64>, Fault>;
+    /// Renews all of those, each as [`extend`](Self::extend) does it. Answers for each of them, until the first error.
+    fn renew_all(&self, renewals: &[Renewal<'_>]) -> Vec<Result<Option<Time>, Fault>> {
+        let mut answers = Vec::with_capacity(renewals.len());
+        for renewal in renewals {
+            let Renewal { key, token, time } = *renewal;
+            answers.push(self.extend(key, token, time, Extension::Renewal));
+            if answers.last().is_some_and(Result::is_err) {
+                break;
+            }
+        }
+        answers
+    }
+
+    /// [`release`](Self::release), but it needn't be tried for longer than that.
+    fn release_within(
+        &self,
+        key: &Arc<str>,
+        token: u64,
+        _longest: Duration,
+    ) -> Result<bool, Fault> {
+        self.release(key, token)
+    }
+
+    /// Which of those, by key and token, this session holds. Others that it holds may be among them. It needn't be tried
+    /// for longer than that.
+    fn held(&self, holds: &[(&str, u64)], longest: Duration) -> Result<Vec<u64>, Fault>;
 
     fn list(&self) -> Result<Listing, Fault>;
 
@@ -291,6 +316,14 @@ pub(super) enum Extension {
     /// It renews itself.
     Renewal,
     ByHolder,
+}
+
+/// A grant that is renewed, for so long.
+#[derive(Clone, Copy)]
+pub(super) struct Renewal<'a> {
+    pub(super) key: &'a Arc<str>,
+    pub(super) token: u64,
+    pub(super) time: Duration,
 }
 
 pub(super) enum Entered {

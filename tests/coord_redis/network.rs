@@ -19,6 +19,7 @@ crate::trials! {
     the_reply_of_an_extension_is_lost,
     all_replies_of_an_extension_are_lost,
     a_lease_that_was_shortened_ends_in_silence,
+    the_reply_of_who_unlocks_by_force_is_lost,
     the_replies_of_renewals_are_lost,
     the_replies_of_a_waiter_are_lost,
     the_reply_of_who_gives_up_is_lost,
@@ -34,6 +35,7 @@ crate::trials! {
     a_waiter_behind_a_partition_costs_little,
     a_network_that_refuses,
     time_limits_hold_behind_a_partition,
+    tasks_behind_a_partition_wait_together,
     guards_are_dropped_behind_a_partition,
     a_store_is_closed_behind_a_partition,
     a_store_is_closed_while_somebody_acquires,
@@ -41,6 +43,7 @@ crate::trials! {
     idle_connections_are_closed,
     no_more_connections,
     a_slow_network,
+    many_leases_on_a_slow_network,
     many_waiters_of_one_session,
 }
 
@@ -209,6 +212,25 @@ fn a_lease_that_was_shortened_ends_in_silence() {
     let told = extended.elapsed();
     assert!(told < Duration::from_millis(1700), "{told:?}");
     proxy.heal();
+}
+
+/// Nobody can tell then whether there was something.
+fn the_reply_of_who_unlocks_by_force_is_lost() {
+    let (_place, proxy, far, near) = two();
+    let guard = Lock::new(&near, KEY).lock().unwrap();
+    for token in [1, guard.fencing_token()] {
+        proxy.lose_replies(KEY, 1);
+        let answer = far.force_unlock(KEY, token);
+        assert!(
+            matches!(answer, Err(CoordError::OutcomeUnknown { .. })),
+            "{answer:?}"
+        );
+        assert!(matches!(
+            far.force_unlock(KEY, token),
+            Err(CoordError::NotHeld { .. }),
+        ));
+    }
+    assert!(Lock::new(&near, KEY).try_lock().is_ok());
 }
 
 fn the_replies_of_renewals_are_lost() {
@@ -594,6 +616,31 @@ fn time_limits_hold_behind_a_partition() {
     assert!(Lock::new(&near, "other").lock().is_ok());
 }
 
+/// One thread asks for all of them.
+fn tasks_behind_a_partition_wait_together() {
+    let (place, proxy, far, near) = two();
+    let guard = pollster::block_on(Lock::new(&far, KEY).lock_async()).unwrap();
+    proxy.stall();
+    let began = Instant::now();
+    let tasks: Vec<_> = (0..8)
+        .map(|key| {
+            let lock = Lock::new(&far, &format!("{key}"));
+            task(move || pollster::block_on(lock.lock_async()).map(drop))
+        })
+        .collect();
+    for task in tasks {
+        assert!(task.answer().is_err());
+    }
+    let took = began.elapsed();
+    assert!(
+        took < 2 * place.busy_for + Duration::from_secs(2),
+        "{took:?}"
+    );
+    proxy.heal();
+    drop(guard);
+    until("all is given back", || near.list().unwrap().is_empty());
+}
+
 /// They are many, and together they don't wait much longer than one.
 fn guards_are_dropped_behind_a_partition() {
     let (place, proxy, far, near) = two();
@@ -771,4 +818,20 @@ fn a_slow_network() {
     assert!(guard.remaining().unwrap() < Duration::from_millis(550));
     let successor = succeed(&near, &guard);
     assert_lost(guard, &successor);
+}
+
+/// They are renewed together.
+fn many_leases_on_a_slow_network() {
+    let (place, proxy, far, _near) = two();
+    let guards: Vec<_> = (0..200)
+        .map(|key| Lock::new(&far, &format!("{key}")).lock().unwrap())
+        .collect();
+    proxy.delay(Duration::from_millis(20));
+    let end = Instant::now() + 4 * place.lease;
+    while Instant::now() < end {
+        let lost = guards.iter().filter(|guard| !guard.is_valid()).count();
+        assert_eq!(lost, 0);
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    proxy.heal();
 }

@@ -4,7 +4,7 @@ use std::io::Write;
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use super::Server;
 use super::resp::Incoming;
@@ -214,6 +214,26 @@ impl Network {
     }
 
     fn pass_replies(&self, connection: &Connection) -> std::io::Result<()> {
+        let (send, receive) = std::sync::mpsc::channel::<(Instant, Vec<u8>)>();
+        std::thread::scope(|scope| {
+            // Each takes as long, and the next ones don't wait for that.
+            scope.spawn(|| {
+                for (at, bytes) in receive {
+                    std::thread::sleep(at.saturating_duration_since(Instant::now()));
+                    if (&connection.client).write_all(&bytes).is_err() {
+                        return connection.cut();
+                    }
+                }
+            });
+            self.send_replies(connection, send)
+        })
+    }
+
+    fn send_replies(
+        &self,
+        connection: &Connection,
+        send: std::sync::mpsc::Sender<(Instant, Vec<u8>)>,
+    ) -> std::io::Result<()> {
         let mut incoming = Incoming::default();
         while let Some((value, bytes)) = incoming.next(&mut &connection.server)? {
             let mut state = self.wait_while_stalled(connection);
@@ -226,10 +246,11 @@ impl Network {
                 state.lost += 1;
                 return Ok(());
             }
-            let delay = state.delay;
+            let at = Instant::now() + state.delay;
             drop(state);
-            std::thread::sleep(delay);
-            (&connection.client).write_all(&bytes)?;
+            if send.send((at, bytes)).is_err() {
+                return Ok(());
+            }
         }
         Ok(())
     }

@@ -453,7 +453,7 @@ impl Engine for MemoryEngine {
         self.transact(key, &[], |line, moment| line.extend(token, time, moment))
     }
 
-    fn held(&self, _: &[(&str, u64)]) -> Result<Vec<u64>, Fault> {
+    fn held(&self, _: &[(&str, u64)], _longest: Duration) -> Result<Vec<u64>, Fault> {
         let rows = self.shared.rows.lock();
         let holders = rows.lines.values().flat_map(|line| &line.holders);
         Ok(holders

@@ -35,7 +35,7 @@ use super::line::Room;
 use super::sealed::HasSession;
 use super::{
     Ask, Bell, Engine, Entered, Extension, Holder, Listing, Mean, OfAverage, Otherwise, Place,
-    Rate, SessionRow, Sleeper, Standing, Store, Turn, Watch,
+    Rate, Renewal, SessionRow, Sleeper, Standing, Store, Turn, Watch,
 };
 use crate::coord::CoordError;
 use crate::coord::error::Fault;
@@ -254,6 +254,58 @@ impl RedisEngine {
         Ok((sent.get(), value))
     }
 
+    /// Extends all of those, by what [`run`](Self::run) would send for each of them, one after the other without waiting for
+    /// answers between.
+    fn renew_together(
+        &self,
+        renewals: &[Renewal<'_>],
+    ) -> Result<Vec<Result<Option<Time>, Fault>>, Fault> {
+        self.check_open()?;
+        let shortest = renewals.iter().map(|renewal| renewal.time).min();
+        let session = format!("{:016x}", self.me.id);
+        let grace = self.grace.map(micros);
+        let sent = std::cell::Cell::new(Time::default());
+        let value = self.link.request(
+            shortest.unwrap_or_default() / 3,
+            |Try { server, until, .. }| {
+                let mut calls = redis::Pipeline::with_capacity(renewals.len());
+                for Renewal { key, token, time } in renewals {
+                    let line = format!("line:{key}");
+                    calls
+                        .cmd("EVALSHA")
+                        .arg(LINE.for_all.get_hash())
+                        .arg(4)
+                        .arg(&["meta", "held", &line, "seen"].map(|what| self.name(what)))
+                        .arg(&server.run)
+                        .arg(micros(self.session_lease))
+                        .arg(grace.map_or(String::new(), |grace| grace.to_string()))
+                        .arg(*until)
+                        .arg(&session)
+                        .arg("extend")
+                        .arg(key.as_bytes())
+                        .arg(*token)
+                        .arg(micros(*time))
+                        .arg(1);
+                }
+                sent.set(clock::now());
+                link::send_all(
+                    &mut server.connection,
+                    &calls,
+                    renewals.len(),
+                    &LINE.for_all,
+                )
+            },
+        );
+        let value = value.map_err(Failure::unknown)?;
+        let answers = Reply::of(&value)?.numbers().zip(renewals);
+        Ok(answers
+            .map(|(extended, renewal)| {
+                let ends = sent.get().after(self.believed(renewal.time));
+                Ok((extended? == 1).then_some(ends))
+            })
+            .collect())
+    }
+
     /// The same where it doesn't matter whether what has failed was done: it can be done again.
     fn run_again(
         &self,
@@ -325,9 +377,11 @@ impl RedisEngine {
             Ok(answer) => answer,
             Err(Failure::NotDone(fault)) => {
                 self.forget(&ask.key);
+                self.bells.put(bell);
                 return Err(fault);
             }
             Err(Failure::Unknown(fault)) => {
+                self.bells.put(bell);
                 if self.bells.is_closed() {
                     self.withdraw_late(&ask.key);
                 }
@@ -340,6 +394,9 @@ impl RedisEngine {
             return Err(Fault::Closed);
         }
         let entered = self.entered(place.clone(), sent, &value);
+        if !matches!(entered, Ok(Entered::Queued(..))) {
+            self.bells.put(bell);
+        }
         entered.map_err(|fault| match fault {
             // Whatever it has got, nobody knows by what to give it back.
             Fault::Store(_) => Fault::Unanswered(Box::new((place, fault))),
@@ -558,9 +615,16 @@ impl Engine for RedisEngine {
     }
 
     fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
+        self.release_within(key, token, Duration::MAX)
+    }
+
+    fn release_within(&self, key: &Arc<str>, token: u64, longest: Duration) -> Result<bool, Fault> {
         self.check_open()?;
         let was_again = std::cell::Cell::new(false);
-        let operation = LineOperation::of("release");
+        let operation = LineOperation {
+            longest,
+            ..LineOperation::of("release")
+        };
         let released = self.run(&operation, key, |call, is_again| {
             was_again.set(is_again);
             call.arg(token);
@@ -601,10 +665,15 @@ impl Engine for RedisEngine {
         Ok((value == Value::Int(1)).then_some(ends))
     }
 
-    fn held(&self, holds: &[(&str, u64)]) -> Result<Vec<u64>, Fault> {
+    fn renew_all(&self, renewals: &[Renewal<'_>]) -> Vec<Result<Option<Time>, Fault>> {
+        self.renew_together(renewals)
+            .unwrap_or_else(|fault| vec![Err(fault)])
+    }
+
+    fn held(&self, holds: &[(&str, u64)], longest: Duration) -> Result<Vec<u64>, Fault> {
         self.check_open()?;
         let held = self.name("held");
-        let value = self.link.request(Duration::MAX, |Try { server, .. }| {
+        let value = self.link.request(longest, |Try { server, .. }| {
             let mut call = HELD.key(&held);
             for (key, token) in holds {
                 call.arg(*key).arg(*token);
@@ -632,9 +701,13 @@ impl Engine for RedisEngine {
             was_again.set(is_again);
             call.arg(token);
         });
-        let (_, value) = unlocked.map_err(Failure::fault)?;
-        // Gone it is.
-        Ok(value == Value::Int(1) || was_again.get())
+        let (_, value) = unlocked.map_err(Failure::unknown)?;
+        if value != Value::Int(1) && was_again.get() {
+            // The first time it was there perhaps, and there was no answer.
+            let text = "there was no answer, and it isn't there any more";
+            return Err(Fault::Unknown(Box::new(says(text.to_owned()))));
+        }
+        Ok(value == Value::Int(1))
     }
 
     fn close(&self) -> Result<(), Fault> {

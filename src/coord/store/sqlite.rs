@@ -745,7 +745,7 @@ impl Engine for SqliteEngine {
         )
     }
 
-    fn held(&self, _: &[(&str, u64)]) -> Result<Vec<u64>, Fault> {
+    fn held(&self, _: &[(&str, u64)], _longest: Duration) -> Result<Vec<u64>, Fault> {
         let presence = self.presence()?;
         presence.receive_watchers();
         self.database.check()?;

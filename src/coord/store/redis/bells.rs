@@ -35,12 +35,12 @@ pub(super) struct Bells {
 #[derive(Default)]
 struct State {
     listening: Listening,
+    /// Those that somebody has.
+    taken: HashSet<u32>,
     rung: HashSet<u32>,
     /// Who sleeps at each bell.
     asleep: HashMap<u32, Arc<Condvar>>,
     last_number: u32,
-    /// How often all were rung.
-    rung_all: u64,
     is_closed: bool,
 }
 
@@ -68,14 +68,18 @@ impl Bells {
     pub(super) fn take(&self) -> Bell {
         let mut state = self.state.lock();
         state.last_number = state.last_number.wrapping_add(1);
+        let number = state.last_number;
+        state.taken.insert(number);
         Bell {
             session: self.session,
-            number: state.last_number,
+            number,
         }
     }
 
     pub(super) fn put(&self, bell: Bell) {
-        self.state.lock().rung.remove(&bell.number);
+        let mut state = self.state.lock();
+        state.taken.remove(&bell.number);
+        state.rung.remove(&bell.number);
     }
 
     pub(super) fn channel(&self) -> &str {
@@ -205,16 +209,14 @@ impl Bells {
     ) -> Result<Vec<bool>, Fault> {
         let end = Instant::now() + time.min(LONG);
         let mut state = self.state.lock();
-        let rung_all = state.rung_all;
         let wake = Arc::new(Condvar::new());
         loop {
             if state.is_closed {
                 return Err(Fault::Closed);
             }
-            let all = state.rung_all != rung_all;
             let rung = sleepers
                 .iter()
-                .map(|sleeper| state.rung.remove(&sleeper.bell.number) || all);
+                .map(|sleeper| state.rung.remove(&sleeper.bell.number));
             let rung: Vec<_> = rung.collect();
             if rung.contains(&true) || Instant::now() >= end {
                 return Ok(rung);
@@ -240,14 +242,18 @@ impl Bells {
 
 impl State {
     fn ring(&mut self, number: u32) {
-        self.rung.insert(number);
+        // One that was put back is nobody's any more.
+        if self.taken.contains(&number) {
+            self.rung.insert(number);
+        }
         if let Some(wake) = self.asleep.get(&number) {
             wake.notify_one();
         }
     }
 
     fn ring_all(&mut self) {
-        self.rung_all += 1;
+        // Also those of who has looked, and is about to sleep.
+        self.rung.extend(&self.taken);
         for wake in self.asleep.values() {
             wake.notify_one();
         }

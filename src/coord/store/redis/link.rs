@@ -491,6 +491,40 @@ impl Server {
     }
 }
 
+/// Sends so many calls of a script, and then waits for their answers. If one has failed all have: each can be made again.
+pub(super) fn send_all(
+    connection: &mut Connection,
+    calls: &redis::Pipeline,
+    count: usize,
+    script: &redis::Script,
+) -> RedisResult<Value> {
+    connection.send_packed_command(&calls.get_packed_pipeline())?;
+    let mut answers = Vec::with_capacity(count);
+    let mut error = None;
+    for _ in 0..count {
+        match connection.recv_response().and_then(Value::extract_error) {
+            Ok(answer) => answers.push(answer),
+            // No more will come, or nobody knows for whom.
+            Err(broken) if matches!(broken.kind(), ErrorKind::Io | ErrorKind::Parse) => {
+                return Err(broken);
+            }
+            // The other answers are on their way.
+            Err(refused) => error = Some(refused),
+        }
+    }
+    if let Some(error) = error {
+        if is_no_script(&error) {
+            script.load(connection)?;
+        }
+        return Err(error);
+    }
+    let late = |answer: &Value| *answer == Value::SimpleString("LATE".to_owned());
+    match answers.iter().position(late) {
+        Some(at) => Ok(answers.swap_remove(at)),
+        None => Ok(Value::Array(answers)),
+    }
+}
+
 fn is_no_script(error: &RedisError) -> bool {
     error.kind() == ErrorKind::Server(ServerErrorKind::NoScript)
 }

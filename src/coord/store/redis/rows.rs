@@ -47,6 +47,14 @@ impl<'a> Reply<'a> {
     }
 
     /// What is left, one after the other.
+    pub(super) fn numbers(self) -> impl Iterator<Item = Result<i64, Fault>> {
+        self.0.map(|value| match value {
+            Value::Int(number) => Ok(*number),
+            _ => Err(malformed()),
+        })
+    }
+
+    /// What is left, one after the other.
     pub(super) fn lists(self) -> impl Iterator<Item = Result<Reply<'a>, Fault>> {
         self.0.map(Reply::of)
     }
