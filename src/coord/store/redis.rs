@@ -214,6 +214,26 @@ impl RedisEngine {
         Ok(())
     }
 
+    /// What an operation of `line.lua` touches.
+    fn names(&self, key: &str) -> [String; 4] {
+        ["meta", "held", &format!("line:{key}"), "seen"].map(|what| self.name(what))
+    }
+
+    /// What each of them is told first.
+    fn terms(&self, one: &Try<'_>) -> [String; 8] {
+        [
+            one.server.run.clone(),
+            u8::from(one.server.is_new).to_string(),
+            u8::from(one.server.is_alone).to_string(),
+            micros(self.session_lease).to_string(),
+            self.grace
+                .map_or(String::new(), |grace| micros(grace).to_string()),
+            one.until.to_string(),
+            micros(one.left).to_string(),
+            format!("{:016x}", self.me.id),
+        ]
+    }
+
     /// Runs an operation of `line.lua`. Answers also with a moment before it was run.
     fn run(
         &self,
@@ -222,35 +242,16 @@ impl RedisEngine {
         arguments: impl Fn(&mut redis::ScriptInvocation<'_>, bool),
     ) -> Result<(Time, Value), Failure> {
         self.process.check().map_err(Failure::NotDone)?;
-        let names = ["meta", "held", &format!("line:{key}"), "seen"].map(|what| self.name(what));
-        let session = format!("{:016x}", self.me.id);
-        let grace = self.grace.map(micros);
+        let names = self.names(key);
         let sent = std::cell::Cell::new(Time::default());
-        let value = self.link.request(
-            operation.longest,
-            |Try {
-                 server,
-                 until,
-                 left,
-                 is_again,
-             }| {
-                let mut call = operation.script.prepare_invoke();
-                call.key(&names)
-                    .arg(&server.run)
-                    .arg(u8::from(server.is_new))
-                    .arg(u8::from(server.is_alone))
-                    .arg(micros(self.session_lease))
-                    .arg(grace.map_or(String::new(), |grace| grace.to_string()))
-                    .arg(*until)
-                    .arg(micros(*left))
-                    .arg(&session)
-                    .arg(operation.name)
-                    .arg(key);
-                arguments(&mut call, *is_again);
-                sent.set(clock::now());
-                call.invoke(&mut server.connection)
-            },
-        )?;
+        let value = self.link.request(operation.longest, |one| {
+            let mut call = operation.script.prepare_invoke();
+            call.key(&names).arg(&self.terms(one));
+            call.arg(operation.name).arg(key);
+            arguments(&mut call, one.is_again);
+            sent.set(clock::now());
+            call.invoke(&mut one.server.connection)
+        })?;
         Ok((sent.get(), value))
     }
 
@@ -262,40 +263,21 @@ impl RedisEngine {
     ) -> Result<Vec<Result<Option<Time>, Fault>>, Fault> {
         self.check_open()?;
         let shortest = renewals.iter().map(|renewal| renewal.time).min();
-        let session = format!("{:016x}", self.me.id);
-        let grace = self.grace.map(micros);
         let sent = std::cell::Cell::new(Time::default());
-        let value = self.link.request(
-            shortest.unwrap_or_default() / 3,
-            |Try { server, until, .. }| {
-                let mut calls = redis::Pipeline::with_capacity(renewals.len());
-                for Renewal { key, token, time } in renewals {
-                    let line = format!("line:{key}");
-                    calls
-                        .cmd("EVALSHA")
-                        .arg(LINE.for_all.get_hash())
-                        .arg(4)
-                        .arg(&["meta", "held", &line, "seen"].map(|what| self.name(what)))
-                        .arg(&server.run)
-                        .arg(micros(self.session_lease))
-                        .arg(grace.map_or(String::new(), |grace| grace.to_string()))
-                        .arg(*until)
-                        .arg(&session)
-                        .arg("extend")
-                        .arg(key.as_bytes())
-                        .arg(*token)
-                        .arg(micros(*time))
-                        .arg(1);
-                }
-                sent.set(clock::now());
-                link::send_all(
-                    &mut server.connection,
-                    &calls,
-                    renewals.len(),
-                    &LINE.for_all,
-                )
-            },
-        );
+        let longest = shortest.unwrap_or_default() / 3;
+        let value = self.link.request(longest, |one| {
+            let mut calls = redis::Pipeline::with_capacity(renewals.len());
+            let terms = self.terms(one);
+            for Renewal { key, token, time } in renewals {
+                let call = calls.cmd("EVALSHA").arg(LINE.for_all.get_hash());
+                call.arg(4).arg(&self.names(key)).arg(&terms);
+                call.arg("extend").arg(key.as_bytes());
+                call.arg(*token).arg(micros(*time)).arg(1);
+            }
+            sent.set(clock::now());
+            let connection = &mut one.server.connection;
+            link::send_all(connection, &calls, renewals.len(), &LINE.for_all)
+        });
         let value = value.map_err(Failure::unknown)?;
         let answers = Reply::of(&value)?.numbers().zip(renewals);
         Ok(answers

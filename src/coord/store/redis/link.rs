@@ -239,7 +239,7 @@ impl Link {
         }
         match answer {
             // It was too late, the server's clock was set, or it isn't the server that it was. Nothing was done.
-            Ok(Value::SimpleString(word)) if word == "LATE" || word == "LOOK" => {
+            Ok(answer) if is_not_done(&answer) => {
                 self.idle.lock().clear();
                 let fault = says(format!(
                     "Redis at {} has got a request too late",
@@ -518,11 +518,15 @@ pub(super) fn send_all(
         }
         return Err(error);
     }
-    let late = |answer: &Value| *answer == Value::SimpleString("LATE".to_owned());
-    match answers.iter().position(late) {
+    match answers.iter().position(is_not_done) {
         Some(at) => Ok(answers.swap_remove(at)),
         None => Ok(Value::Array(answers)),
     }
+}
+
+/// Whether a script has refused to do anything.
+fn is_not_done(answer: &Value) -> bool {
+    matches!(answer, Value::SimpleString(word) if word == "LATE" || word == "LOOK")
 }
 
 fn is_no_script(error: &RedisError) -> bool {

@@ -112,7 +112,7 @@ impl RedisOptions {
         self
     }
 
-    /// How long what is held for the [session](Lease::Session) lasts when this process doesn't renew it any more; thirty
+    /// How long what is held for the [session](crate::coord::Lease::Session) lasts when this process doesn't renew it any more; thirty
     /// seconds if this isn't called. It is renewed each third of that. On a new server nothing is granted for as long as that,
     /// see [`grace`](Self::grace).
     ///
@@ -196,7 +196,7 @@ impl RedisOptions {
         self
     }
 
-    /// What this process calls itself where others [list](Store::list) who holds and waits.
+    /// What this process calls itself where others [list](crate::coord::Store::list) who holds and waits.
     ///
     /// # Examples
     ///
