@@ -68,7 +68,7 @@ impl Place {
         let options = RedisStore::options()
             .namespace(&self.namespace)
             .session_lease(self.lease)
-            .request_timeout(Duration::from_millis(400))
+            .request_timeout(self.busy_for / 5)
             .busy_for(self.busy_for);
         match self.grace {
             Some(grace) => options.grace(grace),

@@ -322,7 +322,7 @@ impl RedisEngine {
     /// How long somebody waits for the server. A limit that is shorter than an answer takes would be none, but an error.
     fn patience(&self, ask: &Ask) -> Duration {
         ask.gives_up.map_or(Duration::MAX, |end| {
-            end.since(clock::now()).max(self.link.busy_for() / 2)
+            end.since(clock::now()).max(self.link.request_timeout())
         })
     }
 

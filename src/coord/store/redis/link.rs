@@ -345,6 +345,11 @@ impl Link {
         Ok(server.connection)
     }
 
+    /// How long an answer may take.
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.settings.request_timeout
+    }
+
     /// For how long something is tried.
     pub(super) fn busy_for(&self) -> Duration {
         self.settings.busy_for
