@@ -25,7 +25,7 @@ use std::time::Duration;
 use parking_lot::Mutex;
 use rusqlite::{Connection, OptionalExtension, params};
 
-use self::database::Database;
+use self::database::{Database, Haste};
 use self::presence::{Directory, Presence, Sign};
 use self::rows::{Loaded, SqliteMoment};
 use super::clock;
@@ -419,10 +419,18 @@ impl SqliteEngine {
 
     /// One transaction that may write.
     fn write<R>(&self, f: impl FnOnce(&Connection) -> Result<R, Fault>) -> Result<R, Fault> {
+        self.write_in(Haste::No, f)
+    }
+
+    fn write_in<R>(
+        &self,
+        haste: Haste,
+        f: impl FnOnce(&Connection) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
         self.open.check()?;
         let connection = self.connection.lock();
         let connection = connection.as_ref().ok_or(Fault::Closed)?;
-        self.database.begin_to_write(connection)?;
+        self.database.begin_to_write(connection, haste)?;
         let transaction = OpenTransaction(connection);
         let answer = f(connection)?;
         self.database.check()?;
@@ -712,18 +720,16 @@ impl Engine for SqliteEngine {
     }
 
     fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
-        let (was_there, head, to_ring) =
-            self.write(
-                |connection| match self.release_freely(connection, key, token)? {
-                    Freely::Released { was_there, head } => Ok((was_there, head, Vec::new())),
-                    Freely::NotSo => {
-                        let release =
-                            |line: &mut Line, moment: &mut _| Ok(line.release(token, moment));
-                        let (was_there, to_ring) = self.change(connection, key, &[], release)?;
-                        Ok((was_there, None, to_ring))
-                    }
-                },
-            )?;
+        let (was_there, head, to_ring) = self.write_in(Haste::Yes, |connection| {
+            match self.release_freely(connection, key, token)? {
+                Freely::Released { was_there, head } => Ok((was_there, head, Vec::new())),
+                Freely::NotSo => {
+                    let release = |line: &mut Line, moment: &mut _| Ok(line.release(token, moment));
+                    let (was_there, to_ring) = self.change(connection, key, &[], release)?;
+                    Ok((was_there, None, to_ring))
+                }
+            }
+        })?;
         self.ring_all(to_ring);
         if let Some(head) = head {
             self.tell(head);

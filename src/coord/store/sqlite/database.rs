@@ -56,6 +56,8 @@ const SETTLED: Duration = Duration::from_millis(100);
 const LONGEST_LOG: i32 = 4096;
 /// How long a checkpoint waits for those who read.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(20);
+/// How often who is in haste lets others run before it sleeps.
+const YIELDS: i32 = 4;
 /// How many boots are remembered.
 const BOOTS: i64 = 100;
 
@@ -231,41 +233,63 @@ impl Database {
         answer
     }
 
-    pub(super) fn begin_to_write(&self, connection: &Connection) -> Result<(), Fault> {
-        self.begin(connection, "BEGIN IMMEDIATE")
+    pub(super) fn begin_to_write(
+        &self,
+        connection: &Connection,
+        haste: Haste,
+    ) -> Result<(), Fault> {
+        self.begin(connection, "BEGIN IMMEDIATE", haste)
     }
 
     pub(super) fn begin_to_read(&self, connection: &Connection) -> Result<(), Fault> {
-        self.begin(connection, "BEGIN")
+        self.begin(connection, "BEGIN", Haste::No)
     }
 
     /// For a statement that is a transaction by itself.
     pub(super) fn expect_others(&self) {
-        BUSY_UNTIL.set((None, self.busy_for));
+        expect_others(self.busy_for, Haste::No);
     }
 
-    fn begin(&self, connection: &Connection, begin: &str) -> Result<(), Fault> {
-        self.expect_others();
+    fn begin(&self, connection: &Connection, begin: &str, haste: Haste) -> Result<(), Fault> {
+        expect_others(self.busy_for, haste);
         connection.prepare_cached(begin)?.execute([])?;
         Ok(())
     }
 }
 
+/// How one waits while another process writes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Haste {
+    No,
+    /// For who lets go, as all others wait for that: lets others run a few times before it sleeps. Who comes doesn't, so
+    /// that it is less often in the way.
+    Yes,
+}
+
 thread_local! {
-    /// When this thread's wait for others ends, once that has begun, and how long it is.
-    static BUSY_UNTIL: Cell<(Option<Instant>, Duration)> =
-        const { Cell::new((None, Duration::from_secs(5))) };
+    /// When this thread's wait for others ends, once that has begun, how long it is, and how it waits.
+    static BUSY_UNTIL: Cell<(Option<Instant>, Duration, Haste)> =
+        const { Cell::new((None, Duration::from_secs(5), Haste::No)) };
+}
+
+/// Before this thread does what others may be in the way of.
+fn expect_others(budget: Duration, haste: Haste) {
+    BUSY_UNTIL.set((None, budget, haste));
 }
 
 /// Waits while another process writes: short times, since a transaction here takes some 10 µs, and not all the same, so
 /// that those who wait don't meet again.
 fn wait_for_others(calls: i32) -> bool {
-    let (until, budget) = BUSY_UNTIL.get();
+    let (until, budget, haste) = BUSY_UNTIL.get();
     let now = Instant::now();
     let until = until.filter(|_| calls > 0).unwrap_or(now + budget);
-    BUSY_UNTIL.set((Some(until), budget));
+    BUSY_UNTIL.set((Some(until), budget, haste));
     if now >= until {
         return false;
+    }
+    if haste == Haste::Yes && calls < YIELDS {
+        std::thread::yield_now();
+        return true;
     }
     let longest = 50 << (calls / 8).min(5);
     let random = std::hash::BuildHasher::hash_one(&std::hash::RandomState::new(), calls);
@@ -377,7 +401,7 @@ fn open_file(path: &Path, options: &SqliteOptions) -> io::Result<File> {
 }
 
 fn lock(file: File, busy_for: Duration) -> Result<Locked, Fault> {
-    BUSY_UNTIL.set((None, busy_for));
+    expect_others(busy_for, Haste::No);
     let mut calls = 0;
     loop {
         match file.try_lock() {
@@ -433,7 +457,7 @@ fn connect(path: &Path, options: &SqliteOptions) -> Result<Connection, Fault> {
     }
     let flags = OpenFlags::SQLITE_OPEN_READ_WRITE | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let mut connection = Connection::open_with_flags(path, flags)?;
-    BUSY_UNTIL.set((None, options.busy_for));
+    expect_others(options.busy_for, Haste::No);
     connection.busy_handler(Some(wait_for_others))?;
     connection.wal_hook(Some(checkpoint()))?;
     // The log stays for the next one, who would otherwise have to make it again.
@@ -457,7 +481,7 @@ fn checkpoint() -> impl FnMut(&mut Wal, i32) -> rusqlite::Result<()> + Send + 's
         if pages < LONGEST_LOG {
             next = LONGEST_LOG;
         } else if pages >= next {
-            BUSY_UNTIL.set((None, CHECKPOINT_PATIENCE));
+            expect_others(CHECKPOINT_PATIENCE, Haste::No);
             if log.checkpoint_v2(CheckpointMode::RESTART).is_err() {
                 next = pages + LONGEST_LOG / 4;
             }

@@ -78,19 +78,21 @@ impl Moment for SqliteMoment {
     }
 }
 
-/// A holder, and whether its session's clock is that of this one.
+/// A holder or a waiter, and whether its lease has an end by the clock of this session.
 pub(super) struct Loaded<T> {
     pub(super) row: T,
     pub(super) same_clock: bool,
 }
 
-/// The columns of a holder, and whether its session's clock is this one.
+/// The columns of a holder, and whether its session's clock is this one, which is asked for only where a lease has an end.
 macro_rules! holders {
     ($end:literal) => {
         concat!(
             "SELECT h.key, h.owner, h.mode, h.permits, h.lease, h.renews, h.tag, h.session,
-                s.clock IS ?1, h.since, h.token, h.ticket, h.slot, h.expires, h.renewals
-            FROM holder h LEFT JOIN session s ON s.id = h.session ",
+                CASE WHEN h.lease IS NULL THEN 0
+                    ELSE EXISTS (SELECT 1 FROM session WHERE id = h.session AND clock = ?1) END,
+                h.since, h.token, h.ticket, h.slot, h.expires, h.renewals
+            FROM holder h ",
             $end
         )
     };
@@ -101,8 +103,10 @@ macro_rules! waiters {
     ($end:literal) => {
         concat!(
             "SELECT w.key, w.owner, w.mode, w.permits, w.lease, w.renews, w.tag, w.session,
-                s.clock IS ?1, w.since, w.ticket, w.bell, w.strict, w.endless, w.due
-            FROM waiter w LEFT JOIN session s ON s.id = w.session ",
+                CASE WHEN w.lease IS NULL THEN 0
+                    ELSE EXISTS (SELECT 1 FROM session WHERE id = w.session AND clock = ?1) END,
+                w.since, w.ticket, w.bell, w.strict, w.endless, w.due
+            FROM waiter w ",
             $end
         )
     };
