@@ -13,7 +13,7 @@ use super::error::{At, Fault, Operation};
 use super::hold::Hold;
 use super::keeper::{Keeper, Late};
 use super::store::line::{PATIENCE, Room};
-use super::store::{Ask, Entered, Extension, Holder, Otherwise, Place, Sleeper, Standing};
+use super::store::{Ask, Engine, Entered, Extension, Holder, Otherwise, Place, Sleeper, Standing};
 use super::time::Time;
 use super::trace;
 use crate::sync::check_cancelled;
@@ -73,7 +73,7 @@ pub(super) fn begin(keeper: &Arc<Keeper>, mut ask: Ask, limit: Limit) -> Result<
         Limit::For(time) => (Some(engine.now().after(time)), Otherwise::Queue),
         Limit::Endless => (None, Otherwise::Queue),
     };
-    ask.gives_up = deadline.or(ask.gives_up);
+    ask.gives_up = answered_by(engine, deadline).or(ask.gives_up);
     match enter(keeper, &ask, otherwise)? {
         Entered::Granted(holder) => Ok(Begun::Granted(holder)),
         Entered::Queued(place, standing) => {
@@ -83,6 +83,11 @@ pub(super) fn begin(keeper: &Arc<Keeper>, mut ask: Ask, limit: Limit) -> Result<
         }
         Entered::Refused(ahead) => try_again(keeper, &ask, ahead).map(Begun::Granted),
     }
+}
+
+/// Until when somebody waits for answers who waits until then: one may be on its way.
+fn answered_by(engine: &dyn Engine, deadline: Option<Time>) -> Option<Time> {
+    deadline.map(|deadline| deadline.after(engine.answer_time()))
 }
 
 /// Enters the line of the key. If only dead sessions use it as something else, takes them out and tries again.
@@ -243,7 +248,7 @@ impl Waiting {
 
     /// Until when it waits for an answer of the store, if it has no limit of its own.
     pub(super) fn give_up_at(&mut self, moment: Option<Time>) {
-        let gives_up = self.deadline.or(moment);
+        let gives_up = answered_by(self.keeper.engine(), self.deadline).or(moment);
         self.ask.gives_up = gives_up;
         self.place.ask.gives_up = gives_up;
     }

@@ -114,7 +114,8 @@ impl Averager {
     /// - [`NotFinite`](CoordError::NotFinite) if the number is a NaN or an infinity, or so large that the sum would be
     ///   infinite. The average is what it was.
     /// - [`KindMismatch`](CoordError::KindMismatch) if the key is in use as a rate limit.
-    /// - What can be wrong with a store. Nothing was added then, as far as the store can tell.
+    /// - [`OutcomeUnknown`](CoordError::OutcomeUnknown) if a Redis server has given no answer: it is sent only once.
+    /// - What else can be wrong with a store. Nothing was added then.
     ///
     /// # Examples
     ///
@@ -158,7 +159,8 @@ impl Averager {
     ///
     /// # Errors
     ///
-    /// Those of [`get`](Self::get).
+    /// Those of [`get`](Self::get), and [`OutcomeUnknown`](CoordError::OutcomeUnknown) if a Redis server has given no answer: then
+    /// it may have been taken out, and nobody has it.
     ///
     /// # Examples
     ///

@@ -222,12 +222,17 @@ impl Clerk {
                     Request::Acquire(ask, slip) => {
                         queues.extend(self.begin(ask, slip, &mut haste));
                     }
-                    Request::Turn(asked, slip) => turns.extend(self.take_turn(asked, slip)),
+                    Request::Turn(asked, slip) => {
+                        turns.extend(self.take_turn(asked, slip, &mut haste))
+                    }
                     Request::Release(..) | Request::Look => {}
                 }
             }
             queues.retain_mut(|queued| self.go_on(queued, &mut haste));
-            turns.retain(|due| self.is_to_come(due, is_over));
+            // The last one first: one can be put back only if nobody has come after it.
+            turns.reverse();
+            turns.retain(|due| self.is_to_come(due, is_over, &mut haste));
+            turns.reverse();
             if is_over && queues.is_empty() && self.desk.lock().handed_in.is_empty() {
                 return;
             }
@@ -277,12 +282,17 @@ impl Clerk {
         None
     }
 
-    fn take_turn(&self, turns: Turns, slip: Arc<Slip<()>>) -> Option<Due> {
+    fn take_turn(&self, turns: Turns, slip: Arc<Slip<()>>, haste: &mut Haste) -> Option<Due> {
         if slip.is_over() {
             return None;
         }
         let engine = self.keeper.engine();
-        match turns.take(engine, Duration::MAX) {
+        if haste.0 {
+            let fault = Fault::Store("the store doesn't answer".into());
+            drop(slip.answer(Err(turns.fault(fault))));
+            return None;
+        }
+        match haste.watch(engine, || turns.take(engine, Duration::MAX)) {
             Ok(Some(ahead)) => {
                 let at = engine.now().after(ahead.wait);
                 return Some(Due {
@@ -299,10 +309,13 @@ impl Clerk {
     }
 
     /// False if it is done.
-    fn is_to_come(&self, due: &Due, is_over: bool) -> bool {
+    fn is_to_come(&self, due: &Due, is_over: bool, haste: &mut Haste) -> bool {
         let engine = self.keeper.engine();
         let answer = if due.slip.is_over() {
-            due.turns.put_back(engine, &due.ahead);
+            // What can't be put back, or has come in, is as if somebody had come after.
+            if !haste.0 && engine.now() < due.at {
+                due.turns.put_back(engine, &due.ahead);
+            }
             return false;
         } else if due.at <= engine.now() {
             Ok(())

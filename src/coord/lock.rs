@@ -284,9 +284,11 @@ impl Lock {
     pub fn synchronized<R>(&self, f: impl FnOnce(&LockGuard) -> R) -> Result<R, CoordError> {
         let guard = self.lock()?;
         let answer = f(&guard);
+        let was_held = guard.check();
         match guard.release() {
-            // Nobody else has it before that is done.
-            Ok(()) | Err(CoordError::Busy { .. } | CoordError::Store { .. }) => Ok(answer),
+            Ok(()) => Ok(answer),
+            // It is given back later. Nobody else had it before that.
+            Err(CoordError::Busy { .. } | CoordError::Store { .. }) => was_held.map(|()| answer),
             Err(error) => Err(error),
         }
     }

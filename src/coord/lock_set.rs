@@ -92,13 +92,14 @@ impl LockSet {
     ///
     /// # Errors
     ///
-    /// Those of [`Lock::lock`], with the key of the lock that can't be had. Those before it are given back.
+    /// Those of [`Lock::lock`], with the key of the lock that can't be had, and [`Lost`](CoordError::Lost) if a lease has ended
+    /// before the last one was there: it begins when its own lock is granted. The others are given back.
     ///
     /// # Examples
     ///
     /// See [`LockSet`].
     pub fn lock(&self) -> Result<Vec<LockGuard>, CoordError> {
-        self.locks.iter().map(Lock::lock).collect()
+        self.all(Lock::lock)
     }
 
     /// Takes all of them if each is free and nobody waits for it who is due.
@@ -122,7 +123,7 @@ impl LockSet {
     /// # Ok::<_, CoordError>(())
     /// ```
     pub fn try_lock(&self) -> Result<Vec<LockGuard>, CoordError> {
-        self.locks.iter().map(Lock::try_lock).collect()
+        self.all(Lock::try_lock)
     }
 
     /// Waits for all of them, for that long at most altogether; not at all if that is zero.
@@ -149,10 +150,17 @@ impl LockSet {
             return Ok(Vec::new());
         };
         let deadline = engine.now().after(time);
-        self.locks
-            .iter()
-            .map(|lock| lock.try_lock_for(deadline.since(engine.now())))
-            .collect()
+        self.all(|lock| lock.try_lock_for(deadline.since(engine.now())))
+    }
+
+    /// One after the other. The first may be lost before the last is there.
+    fn all(
+        &self,
+        lock: impl Fn(&Lock) -> Result<LockGuard, CoordError>,
+    ) -> Result<Vec<LockGuard>, CoordError> {
+        let guards: Vec<_> = self.locks.iter().map(lock).collect::<Result<_, _>>()?;
+        guards.iter().try_for_each(LockGuard::check)?;
+        Ok(guards)
     }
 
     /// Waits for all of them until then at most.
@@ -202,6 +210,7 @@ impl LockSet {
         for lock in &self.locks {
             guards.push(lock.lock_async().await?);
         }
+        guards.iter().try_for_each(LockGuard::check)?;
         Ok(guards)
     }
 }

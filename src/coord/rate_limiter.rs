@@ -210,7 +210,9 @@ impl RateLimiter {
     /// Takes a permit and waits for it without blocking the thread, on any executor.
     ///
     /// A thread of the store takes it and waits for all of its tasks. If this is dropped before it is ready, the permit is put
-    /// back if nobody has come after. Nothing happens before the first poll.
+    /// back if nobody has come after. Nothing happens before the first poll. Many that are dropped again and again while others
+    /// come leave permits that nobody uses: whoever wants to wait for a time only better asks whether that is enough, by
+    /// [`try_acquire_for`](Self::try_acquire_for) on a thread, which takes nothing then.
     ///
     /// # Errors
     ///

@@ -307,11 +307,16 @@ impl SingleFlight {
 
     /// How long a computation takes. None at all as long as nobody knows.
     fn duration(&self) -> Duration {
-        let mut known = self.duration.lock();
-        *known.get_or_insert_with(|| {
-            let mean = self.durations.get();
-            mean.ok().flatten().map_or(Duration::ZERO, seconds)
-        })
+        let known = *self.duration.lock();
+        if let Some(known) = known {
+            return known;
+        }
+        // Nobody waits for the store behind this one.
+        let Ok(mean) = self.durations.get() else {
+            return Duration::ZERO;
+        };
+        let found = mean.map_or(Duration::ZERO, seconds);
+        *self.duration.lock().get_or_insert(found)
     }
 
     /// Others have computed: how long that takes is to be asked for again.

@@ -270,6 +270,11 @@ pub(super) trait Engine: Send + Sync {
     /// An error if there is nothing to sleep for any more.
     fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault>;
 
+    /// How long an answer may take.
+    fn answer_time(&self) -> Duration {
+        Duration::ZERO
+    }
+
     /// Whether a call may take longer than leases last.
     fn may_stall(&self) -> bool {
         false

@@ -319,11 +319,10 @@ impl RedisEngine {
         answer.map_err(Failure::fault)
     }
 
-    /// How long somebody waits for the server. A limit that is shorter than an answer takes would be none, but an error.
+    /// How long somebody waits for the server.
     fn patience(&self, ask: &Ask) -> Duration {
-        ask.gives_up.map_or(Duration::MAX, |end| {
-            end.since(clock::now()).max(self.link.request_timeout())
-        })
+        ask.gives_up
+            .map_or(Duration::MAX, |end| end.since(clock::now()))
     }
 
     fn enter_once(&self, ask: &Ask, otherwise: Otherwise) -> Result<Entered, Fault> {
@@ -557,6 +556,10 @@ impl Engine for RedisEngine {
             Lease::Renewed(time) => Some(time),
             Lease::Fixed(_) => None,
         }
+    }
+
+    fn answer_time(&self) -> Duration {
+        self.link.request_timeout()
     }
 
     fn may_stall(&self) -> bool {

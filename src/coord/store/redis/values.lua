@@ -18,27 +18,35 @@ if now > tonumber(counts_until) then
     return redis.status_reply('LATE')
 end
 
--- A value as of now, if it isn't over.
+-- A value as of now, if it isn't over, and whether the clock was set back: then no time has gone by since it was written, as
+-- far as anybody knows.
 local function unpacked(packed)
-    local value = cmsgpack.unpack(packed)
+    local value, was_set_back = cmsgpack.unpack(packed), false
     if now < value.since then
-        -- The clock was set back: no time has gone by since then, as far as anybody knows.
         value.ends = value.ends and now + (value.ends - value.since)
-        value.since = now
+        value.since, was_set_back = now, true
     end
     if value.ends and value.ends <= now then
         return nil
     end
-    return value
-end
-
-local function load()
-    local packed = redis.call('HGET', VALUES, key)
-    return packed and unpacked(packed)
+    return value, was_set_back
 end
 
 local function store(value)
     redis.call('HSET', VALUES, key, cmsgpack.pack(value))
+end
+
+local function load()
+    local packed = redis.call('HGET', VALUES, key)
+    if not packed then
+        return nil
+    end
+    local value, was_set_back = unpacked(packed)
+    if was_set_back then
+        -- From now on its time goes by.
+        store(value)
+    end
+    return value
 end
 
 -- Looks at some others, and takes out those that are over.
@@ -107,7 +115,8 @@ function operations.take(count, per, interval, longest, tag)
         return other(value)
     end
     if not value then
-        value = { kind = 'rate', count = count, per = per, ends = now, turns = 0 }
+        -- Numbers that nobody had of a value before it.
+        value = { kind = 'rate', count = count, per = per, ends = now, turns = now }
         sweep()
     end
     local next = value.ends + interval
@@ -127,7 +136,8 @@ function operations.put_back(count, per, interval, turns)
     if value and value.kind == 'rate' and value.count == tonumber(count) and value.per == per
         and value.turns == tonumber(turns) then
         value.ends = value.ends - tonumber(interval)
-        value.turns = value.turns + 1
+        -- The one before is the last again.
+        value.turns = value.turns - 1
         store(value)
     end
     return { 'none' }

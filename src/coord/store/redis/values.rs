@@ -167,11 +167,12 @@ impl RedisEngine {
 
 /// How scripts are told of a rate: the count, the time in nanoseconds, and in how many microseconds a permit comes in.
 fn terms(rate: Rate) -> [String; 3] {
-    let interval = rate.interval().as_nanos() as f64 / 1e3;
+    // In whole microseconds: numbers of the size of a moment have no room for much more.
+    let interval = rate.interval().as_nanos().div_ceil(1000);
     [
         rate.count.to_string(),
         rate.per.as_nanos().to_string(),
-        format!("{interval:e}"),
+        interval.to_string(),
     ]
 }
 

@@ -80,13 +80,16 @@ impl SqliteEngine {
         if let Some(turn) = taken {
             return Ok(turn);
         }
+        // Also after an error: if the clock was set back the time of what is there goes by from now on.
         let (turn, is_new) = self.write(|connection| {
             change(connection, key, |before, now| {
                 let is_new = before.is_none();
-                let (turn, after) = Value::take(before.clone(), rate, longest, tag, now)?;
-                Ok((after.or(before), (turn, is_new)))
+                Ok(match Value::take(before.clone(), rate, longest, tag, now) {
+                    Ok((turn, after)) => (after.or(before), Ok((turn, is_new))),
+                    Err(fault) => (before, Err(fault)),
+                })
             })
-        })?;
+        })??;
         if is_new {
             self.sweep(key);
         }
@@ -144,18 +147,21 @@ impl SqliteEngine {
         let now = wall_time();
         let looked_at = self.read(|connection| {
             let mut select = connection.prepare_cached(
-                "SELECT key, ends <= ?2 FROM value WHERE key > ?1 ORDER BY key LIMIT ?3",
+                "SELECT key, ends <= ?3 FROM value WHERE key > ?1 AND key <= ?2 ORDER BY key LIMIT ?4",
             )?;
-            let rows = select.query_map(params![after, now.0, SWEPT], |row| {
-                Ok((row.get::<_, String>(0)?, row.get::<_, Option<bool>>(1)?))
-            })?;
-            Ok(rows.collect::<rusqlite::Result<Vec<_>>>()?)
+            let mut looked_at = Vec::new();
+            // After the last one it goes on with the first.
+            for (from, to) in [(&*after, "\u{10ffff}"), ("", &*after)] {
+                let left = SWEPT - looked_at.len();
+                let rows = select.query_map(params![from, to, now.0, left], |row| {
+                    Ok((row.get::<_, String>(0)?, row.get::<_, Option<bool>>(1)?))
+                })?;
+                looked_at.extend(rows.collect::<rusqlite::Result<Vec<_>>>()?);
+            }
+            Ok(looked_at)
         });
         let Ok(mut looked_at) = looked_at else { return };
-        let is_full = looked_at.len() == SWEPT;
-        let last = looked_at.last().map(|(key, _)| key.clone());
-        // When all were looked at it begins with the first.
-        *last_swept = Some(last.filter(|_| is_full).unwrap_or_default());
+        *last_swept = looked_at.last().map(|(key, _)| key.clone());
         looked_at.retain(|(_, is_over)| *is_over == Some(true));
         if !looked_at.is_empty() {
             let _ = self.write(|connection| {
