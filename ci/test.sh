@@ -49,7 +49,7 @@ step 'clippy, all features' cargo clippy --workspace --all-targets --all-feature
 step 'clippy, no features' cargo clippy --all-targets --no-default-features -- -D warnings
 step 'clippy, the command without Redis' cargo clippy --package hapax-cli --all-targets --no-default-features -- -D warnings
 step 'packages: fmt and clippy' packages
-step 'tests, examples and the command, all features' cargo test --workspace --all-features
+step 'tests, examples and the command, all features' cargo test --workspace --all-features --no-fail-fast
 step 'tests and examples, no features' cargo test --no-default-features
 # Where the optimiser may matter. What processes and servers do to locks it doesn't change.
 step 'tests, optimised' cargo test --release --features serde,sync --tests

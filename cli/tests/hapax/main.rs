@@ -40,6 +40,7 @@ use libtest_mimic::{Arguments, Trial};
 const AT_A_TIME: usize = 6;
 
 fn main() {
+    listen_to_signals();
     let mut arguments = Arguments::from_args();
     arguments.test_threads = arguments.test_threads.or(Some(AT_A_TIME));
     let modules = [
@@ -58,6 +59,15 @@ fn main() {
     ];
     let trials = modules.into_iter().flatten().collect();
     libtest_mimic::run(&arguments, trials).exit();
+}
+
+/// What is started here inherits what signals do, and under `nohup` some do nothing, which is not what most tests are about.
+#[allow(unsafe_code, reason = "no safe interface sets what a signal does")]
+fn listen_to_signals() {
+    for signal in [libc::SIGHUP, libc::SIGINT, libc::SIGQUIT] {
+        // SAFETY: that is what signals do at first; no handler is set.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
 }
 
 /// A test that fails by a panic, at a place of that kind.
