@@ -1,8 +1,8 @@
 //! Waiting until something is granted: the same whatever the store is.
 //!
 //! [`Waiting::step`] looks how it stands, watches the sessions ahead, claims where that is needed, and says until when to sleep.
-//! Between it only reads, unless somebody has died or stands still, or it is on a Redis server. docs/COORD.md has the protocol, and why nobody sleeps through
-//! its turn.
+//! Between it only reads, unless somebody has died or stands still, or it is on a Redis server. docs/COORD.md has the protocol,
+//! and why nobody sleeps through its turn.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -463,7 +463,7 @@ impl Fault {
                 CoordError::Store { at, source } => CoordError::OutcomeUnknown { at, source },
                 other => other,
             },
-            Self::Unsure => CoordError::Store {
+            Self::Unsure => CoordError::OutcomeUnknown {
                 at,
                 source: Arc::from(BoxError::from(
                     "there was no answer, and it isn't there any more",

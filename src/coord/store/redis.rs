@@ -156,6 +156,11 @@ fn read_only(text: &str) -> Script {
     Script::new(&format!("#!lua flags=no-writes\n{text}"))
 }
 
+/// How the scripts call a session.
+fn session_name(id: u64) -> String {
+    format!("{id:016x}")
+}
+
 /// How much less a holder believes to have of a lease than the server: clocks don't run the same.
 fn margin(time: Duration) -> Duration {
     time / 100 + Duration::from_millis(2)
@@ -181,7 +186,7 @@ impl RedisEngine {
         link.open()?;
         let id = RandomState::new().hash_one(std::process::id());
         let prefix = format!("hapax:{{{namespace}}}:");
-        let bells = Bells::new(id, format!("{prefix}bell:{id:016x}"), &link);
+        let bells = Bells::new(id, format!("{prefix}bell:{}", session_name(id)), &link);
         let me = SessionRow {
             id,
             host: super::host(),
@@ -230,7 +235,7 @@ impl RedisEngine {
                 .map_or(String::new(), |grace| micros(grace).to_string()),
             one.until.to_string(),
             micros(one.left).to_string(),
-            format!("{:016x}", self.me.id),
+            session_name(self.me.id),
         ]
     }
 
@@ -291,12 +296,11 @@ impl RedisEngine {
     /// The same where it doesn't matter whether what has failed was done: it can be done again.
     fn run_again(
         &self,
-        name: &'static str,
+        operation: &LineOperation<'_>,
         key: &str,
         arguments: &[impl ToRedisArgs],
     ) -> Result<(Time, Value), Fault> {
-        let operation = LineOperation::of(name);
-        let answer = self.run(&operation, key, |call, _| {
+        let answer = self.run(operation, key, |call, _| {
             call.arg(arguments);
         });
         answer.map_err(Failure::fault)
@@ -313,10 +317,26 @@ impl RedisEngine {
             longest: self.patience(&place.ask),
             ..LineOperation::of(name)
         };
-        let answer = self.run(&operation, &place.ask.key, |call, _| {
-            call.arg(arguments);
-        });
-        answer.map_err(Failure::fault)
+        self.run_again(&operation, &place.ask.key, arguments)
+    }
+
+    /// Takes a grant out by its token. False if it isn't there. If it was asked for before it may have been.
+    fn take_back(
+        &self,
+        operation: &LineOperation<'_>,
+        key: &str,
+        token: u64,
+    ) -> Result<Result<bool, Fault>, Failure> {
+        let was_again = std::cell::Cell::new(false);
+        let (_, value) = self.run(operation, key, |call, is_again| {
+            was_again.set(is_again);
+            call.arg(token);
+        })?;
+        Ok(match (value, was_again.get()) {
+            (Value::Int(1), _) => Ok(true),
+            (_, true) => Err(Fault::Unsure),
+            (_, false) => Ok(false),
+        })
     }
 
     /// How long somebody waits for the server.
@@ -416,7 +436,7 @@ impl RedisEngine {
     #[cold]
     fn withdraw_late(&self, key: &str) {
         // Otherwise it ends with its lease.
-        let _ = self.run_again("withdraw", key, &[] as &[u64]);
+        let _ = self.run_again(&LineOperation::of("withdraw"), key, &[] as &[u64]);
     }
 
     /// What a script says of how somebody stands who has asked for that.
@@ -605,23 +625,14 @@ impl Engine for RedisEngine {
 
     fn release_within(&self, key: &Arc<str>, token: u64, longest: Duration) -> Result<bool, Fault> {
         self.check_open()?;
-        let was_again = std::cell::Cell::new(false);
         let operation = LineOperation {
             longest,
             ..LineOperation::of("release")
         };
-        let released = self.run(&operation, key, |call, is_again| {
-            was_again.set(is_again);
-            call.arg(token);
-        });
-        let (_, value) = released.map_err(Failure::fault)?;
+        let released = self.take_back(&operation, key, token);
+        let released = released.map_err(Failure::fault)?;
         self.forget(key);
-        match (value, was_again.get()) {
-            (Value::Int(1), _) => Ok(true),
-            // The first time it was there perhaps, and there was no answer.
-            (_, true) => Err(Fault::Unsure),
-            (_, false) => Ok(false),
-        }
+        released
     }
 
     fn believed(&self, time: Duration) -> Duration {
@@ -680,19 +691,8 @@ impl Engine for RedisEngine {
 
     fn force_unlock(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
         self.check_open()?;
-        let was_again = std::cell::Cell::new(false);
-        let operation = LineOperation::of("force_unlock");
-        let unlocked = self.run(&operation, key, |call, is_again| {
-            was_again.set(is_again);
-            call.arg(token);
-        });
-        let (_, value) = unlocked.map_err(Failure::unknown)?;
-        if value != Value::Int(1) && was_again.get() {
-            // The first time it was there perhaps, and there was no answer.
-            let text = "there was no answer, and it isn't there any more";
-            return Err(Fault::Unknown(Box::new(says(text.to_owned()))));
-        }
-        Ok(value == Value::Int(1))
+        let unlocked = self.take_back(&LineOperation::of("force_unlock"), key, token);
+        unlocked.map_err(Failure::unknown)?
     }
 
     fn close(&self) -> Result<(), Fault> {
@@ -719,7 +719,7 @@ impl Engine for RedisEngine {
         }
         if was_heard {
             let (seen, channel) = (self.name("seen"), self.bells.channel());
-            let session = format!("{:016x}", self.me.id);
+            let session = session_name(self.me.id);
             let gone = self.link.request(left(end), |Try { server, .. }| {
                 let connection = &mut server.connection;
                 redis::cmd("ZREM")

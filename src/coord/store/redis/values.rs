@@ -10,7 +10,7 @@ use super::super::{Mean, OfAverage, Rate, Turn};
 use super::address::says;
 use super::link::{Failure, Try};
 use super::rows::{Reply, given, micros};
-use super::{RedisEngine, Scripts};
+use super::{LineOperation, RedisEngine, Scripts};
 use crate::coord::error::{Fault, Kind};
 
 static VALUES: LazyLock<Scripts> = LazyLock::new(|| Scripts::of(include_str!("values.lua")));
@@ -109,7 +109,11 @@ impl RedisEngine {
         keys.dedup_by(|one, other| one.ask.key == other.ask.key);
         let mut count = 0;
         for holder in keys {
-            let (_, value) = self.run_again("evict", &holder.ask.key, &[given(Some(tag))])?;
+            let (_, value) = self.run_again(
+                &LineOperation::of("evict"),
+                &holder.ask.key,
+                &[given(Some(tag))],
+            )?;
             if let Value::Int(evicted) = value {
                 count += usize::try_from(evicted).unwrap_or(0);
             }
