@@ -284,7 +284,7 @@ impl Keeper {
         let longest = self.pause();
         match thing {
             Late::Grant(key, token) => {
-                let released = self.engine.release_within(key, *token, longest);
+                let released = self.engine.release(key, *token, longest);
                 released.map(drop)
             }
             Late::Place(place) => {
@@ -293,7 +293,7 @@ impl Keeper {
                 match self.engine.leave(&place)? {
                     Some(holder) => {
                         let (key, token) = (&place.ask.key, holder.token);
-                        let released = self.engine.release_within(key, token, longest);
+                        let released = self.engine.release(key, token, longest);
                         released.map(drop)
                     }
                     None => Ok(()),

@@ -101,9 +101,7 @@ pub(super) fn release_within(
     if !keeper.remove(hold) {
         return Err(lost());
     }
-    let released = keeper
-        .engine()
-        .release_within(&hold.key, hold.token, longest);
+    let released = keeper.engine().release(&hold.key, hold.token, longest);
     match released {
         Ok(true) => Ok(()),
         Ok(false) => Err(lost()),

@@ -198,8 +198,8 @@ pub(super) trait Engine: Send + Sync {
     /// Takes a waiter out. If it was granted something before, that is what comes back.
     fn leave(&self, place: &Place) -> Result<Option<Holder>, Fault>;
 
-    /// False if it wasn't there.
-    fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault>;
+    /// False if it wasn't there. It needn't be tried for longer than that.
+    fn release(&self, key: &Arc<str>, token: u64, longest: Duration) -> Result<bool, Fault>;
 
     /// How much of a lease of that length a holder may believe in.
     fn believed(&self, time: Duration) -> Duration {
@@ -227,16 +227,6 @@ pub(super) trait Engine: Send + Sync {
             }
         }
         answers
-    }
-
-    /// [`release`](Self::release), but it needn't be tried for longer than that.
-    fn release_within(
-        &self,
-        key: &Arc<str>,
-        token: u64,
-        _longest: Duration,
-    ) -> Result<bool, Fault> {
-        self.release(key, token)
     }
 
     /// Which of those, by key and token, this session holds. Others that it holds may be among them. It needn't be tried

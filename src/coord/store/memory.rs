@@ -439,7 +439,7 @@ impl Engine for MemoryEngine {
         })
     }
 
-    fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
+    fn release(&self, key: &Arc<str>, token: u64, _longest: Duration) -> Result<bool, Fault> {
         self.transact(key, &[], |line, moment| line.release(token, moment))
     }
 

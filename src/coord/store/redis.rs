@@ -619,11 +619,7 @@ impl Engine for RedisEngine {
         }
     }
 
-    fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
-        self.release_within(key, token, Duration::MAX)
-    }
-
-    fn release_within(&self, key: &Arc<str>, token: u64, longest: Duration) -> Result<bool, Fault> {
+    fn release(&self, key: &Arc<str>, token: u64, longest: Duration) -> Result<bool, Fault> {
         self.check_open()?;
         let operation = LineOperation {
             longest,

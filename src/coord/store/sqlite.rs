@@ -719,7 +719,7 @@ impl Engine for SqliteEngine {
         })
     }
 
-    fn release(&self, key: &Arc<str>, token: u64) -> Result<bool, Fault> {
+    fn release(&self, key: &Arc<str>, token: u64, _longest: Duration) -> Result<bool, Fault> {
         let (was_there, head, to_ring) = self.write_in(Haste::Yes, |connection| {
             match self.release_freely(connection, key, token)? {
                 Freely::Released { was_there, head } => Ok((was_there, head, Vec::new())),
