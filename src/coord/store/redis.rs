@@ -21,7 +21,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use parking_lot::Mutex;
+use parking_lot::{Mutex, RwLock};
 use redis::{Script, ToRedisArgs, Value};
 
 use self::address::{Address, says};
@@ -130,6 +130,8 @@ struct RedisEngine {
     grace: Option<Duration>,
     /// Keys where this session may have rows, and how many.
     used: Mutex<BTreeMap<Arc<str>, usize>>,
+    /// Read by those who are asking for something, so that who closes the store takes out what they get.
+    entering: RwLock<()>,
 }
 
 /// A script twice: as one that a server with a full memory runs all the same, for what gives back or must not end, and as
@@ -204,6 +206,7 @@ impl RedisEngine {
             session_lease: options.session_lease,
             grace: options.grace,
             used: Mutex::default(),
+            entering: RwLock::default(),
         })
     }
 
@@ -346,6 +349,8 @@ impl RedisEngine {
     }
 
     fn enter_once(&self, ask: &Ask, otherwise: Otherwise) -> Result<Entered, Fault> {
+        let _entering = self.entering.read();
+        self.check_open()?;
         let bell = self.bells.take();
         let (mode, permits) = mode(ask.want);
         let lease = micros(ask.lease.time().unwrap_or(self.session_lease));
@@ -698,6 +703,8 @@ impl Engine for RedisEngine {
         }
         let was_heard = self.bells.is_heard();
         self.bells.close();
+        // Whoever is asking gets an answer first, or none in that time.
+        drop(self.entering.try_write_for(self.link.request_timeout()));
         let used = std::mem::take(&mut *self.used.lock());
         let mut closed = Ok(());
         // All of them are tried, but what can't be reached for one isn't waited for as long by all.
