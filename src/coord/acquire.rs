@@ -13,7 +13,9 @@ use super::error::{At, Fault, Operation};
 use super::hold::Hold;
 use super::keeper::{Keeper, Late};
 use super::store::line::{PATIENCE, Room};
-use super::store::{Ask, Engine, Entered, Extension, Holder, Otherwise, Place, Sleeper, Standing};
+use super::store::{
+    Ask, Engine, Entered, Extension, Heard, Holder, Otherwise, Place, Sleeper, Standing,
+};
 use super::time::Time;
 use super::trace;
 use crate::sync::check_cancelled;
@@ -182,8 +184,11 @@ fn wait(mut waiting: Box<Waiting>) -> Result<Holder, CoordError> {
             }
             Ok(Step::Sleep) => {
                 let until = waiting.until;
+                let heard = waiting.keeper.engine().sleep(&[waiting.sleeper()], until);
                 // If it can't sleep any more it will find out why.
-                let _ = waiting.keeper.engine().sleep(&[waiting.sleeper()], until);
+                if let Ok([heard]) = heard.as_deref() {
+                    waiting.hear(*heard);
+                }
             }
             Err(error) => return waiting.leave_after(&error).ok_or(error),
         }
@@ -257,6 +262,13 @@ impl Waiting {
         Sleeper {
             bell: self.place.bell,
             watched: &self.ahead,
+        }
+    }
+
+    /// It needn't look if it was told what was granted to it.
+    pub(super) fn hear(&mut self, heard: Heard) {
+        if let Heard::Granted(grant) = heard {
+            self.standing = grant.at(&self.place).map(Standing::Granted);
         }
     }
 

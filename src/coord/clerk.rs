@@ -22,7 +22,7 @@ use super::hold::Hold;
 use super::keeper::Keeper;
 use super::rate_limiter::{Ahead, Turns};
 use super::session;
-use super::store::{Ask, Bell, Engine, Sleeper};
+use super::store::{Ask, Bell, Engine, Heard, Sleeper};
 use super::time::Time;
 
 /// How long the clerk sleeps when there is nothing to do.
@@ -242,12 +242,14 @@ impl Clerk {
             let latest = engine.now().after(LONG);
             let until = queues.iter().map(|queued| queued.waiting.until);
             let until = until.chain(turns.iter().map(|due| due.at)).min();
-            let woken = engine.sleep(&sleepers, until.unwrap_or(latest));
+            let heard = engine.sleep(&sleepers, until.unwrap_or(latest));
             let now = engine.now();
-            match woken {
-                Ok(woken) => {
-                    for (queued, is_woken) in queues.iter_mut().zip(&woken[1..]) {
-                        queued.is_to_look = *is_woken || queued.waiting.until <= now || is_over;
+            match heard {
+                Ok(heard) => {
+                    for (queued, heard) in queues.iter_mut().zip(&heard[1..]) {
+                        let is_woken = *heard != Heard::Nothing;
+                        queued.is_to_look = is_woken || queued.waiting.until <= now || is_over;
+                        queued.waiting.hear(*heard);
                     }
                 }
                 // They find out why.

@@ -29,7 +29,7 @@ use super::session::Session;
 use super::status::Status;
 use super::time::Time;
 
-pub(super) use line::{Ask, Bell, Holder, Standing, Waiter, Want};
+pub(super) use line::{Ask, Bell, Grant, Holder, Ring, Standing, Waiter, Want};
 pub use memory::MemoryStore;
 #[cfg(feature = "coord-redis")]
 pub use redis::{RedisOptions, RedisStore};
@@ -254,11 +254,11 @@ pub(super) trait Engine: Send + Sync {
     /// Those of them that have ended, without looking after them.
     fn find_dead(&self, sessions: &[u64]) -> Vec<u64>;
 
-    /// Sleeps until a bell is rung, a session ends that is watched, or it is that late, or for no reason. Answers which of
-    /// them are to look.
+    /// Sleeps until a bell is rung, a session ends that is watched, or it is that late, or for no reason. Answers what each of
+    /// them has heard.
     ///
     /// An error if there is nothing to sleep for any more.
-    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault>;
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<Heard>, Fault>;
 
     /// How long an answer may take.
     fn answer_time(&self) -> Duration {
@@ -344,6 +344,23 @@ pub(super) struct Sleeper<'a> {
     pub(super) bell: Bell,
     /// The sessions that it watches.
     pub(super) watched: &'a [u64],
+}
+
+/// What a sleeper has heard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Heard {
+    Nothing,
+    /// It is to look.
+    Something,
+    /// That was granted to it, or to who slept there before; then it is to look.
+    Granted(Grant),
+}
+
+impl From<Option<Grant>> for Heard {
+    /// Of a bell that was rung.
+    fn from(grant: Option<Grant>) -> Self {
+        grant.map_or(Self::Something, Self::Granted)
+    }
 }
 
 /// What came of watching.

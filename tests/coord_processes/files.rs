@@ -451,6 +451,8 @@ fn a_removed_index_loses_everything() {
         let store = SqliteStore::open(&path).unwrap();
         let guard = Lock::new(&store, "k").lock().unwrap();
         fs::remove_file(format!("{}{end}", path.display())).unwrap();
+        // It is looked at once a millisecond.
+        std::thread::sleep(Duration::from_millis(2));
         let error = Lock::new(&store, "other").lock().unwrap_err();
         assert!(
             matches!(error, CoordError::StoreReplaced { .. }),

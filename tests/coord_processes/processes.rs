@@ -1,5 +1,7 @@
 //! Processes that are killed, stopped and forked.
 
+use std::fs;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -18,6 +20,7 @@ crate::trials! {
     a_stopped_holder_loses_a_lease_and_keeps_a_session,
     waiters_are_served_in_order,
     waiters_write_nothing,
+    a_ring_for_another_grants_nothing,
     a_forked_child_keeps_nothing_alive,
     a_child_that_was_forked_before_anything_was_held,
     a_long_session_among_many_short_ones,
@@ -208,6 +211,39 @@ fn waiters_write_nothing() {
     let before = log();
     std::thread::sleep(Duration::from_millis(1500));
     assert!(before == log(), "somebody has written");
+}
+
+/// A ring says to which ticket something was granted. One that was late, or is of another version, is for nobody.
+fn a_ring_for_another_grants_nothing() {
+    let (_directory, path) = place();
+    let store = SqliteStore::open(&path).unwrap();
+    let guard = Lock::new(&store, "k").lock().unwrap();
+    let token = guard.fencing_token();
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| {
+            let other = SqliteStore::open(&path).unwrap();
+            let guard = Lock::new(&other, "k").lock().unwrap();
+            guard.check().unwrap();
+            guard.fencing_token()
+        });
+        until_wait(&store, "k", 1);
+        let ringer = UnixDatagram::unbound().unwrap();
+        let sessions = path.with_file_name("locks.db-sessions");
+        let mut rung = 0;
+        for entry in fs::read_dir(sessions).unwrap() {
+            let socket = entry.unwrap().path();
+            if socket.extension().is_some_and(|end| end == "1") {
+                for length in [0, 31, 32, 33] {
+                    rung += ringer.send_to(&[1; 33][..length], &socket).is_ok() as u32;
+                    std::thread::sleep(Duration::from_millis(20));
+                    assert!(!waiter.is_finished());
+                }
+            }
+        }
+        assert_eq!(rung, 4);
+        guard.release().unwrap();
+        assert!(waiter.join().unwrap() > token);
+    });
 }
 
 fn a_forked_child_keeps_nothing_alive() {

@@ -107,6 +107,45 @@ pub(in crate::coord) struct Waiter {
     pub(in crate::coord) since: u64,
 }
 
+/// A bell that is to be rung, and what is told with it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::coord) struct Ring {
+    pub(in crate::coord) bell: Bell,
+    pub(in crate::coord) grant: Option<Grant>,
+}
+
+impl From<Bell> for Ring {
+    /// Who hears it is to look.
+    fn from(bell: Bell) -> Self {
+        Self { bell, grant: None }
+    }
+}
+
+/// What a waiter was granted, as far as it doesn't know that itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(in crate::coord) struct Grant {
+    pub(in crate::coord) ticket: u64,
+    pub(in crate::coord) token: u64,
+    pub(in crate::coord) slot: u32,
+    pub(in crate::coord) expires: Option<Time>,
+}
+
+impl Grant {
+    /// What that makes of who has waited there, unless it was for somebody else.
+    pub(in crate::coord) fn at(self, place: &Place) -> Option<Holder> {
+        (self.ticket == place.ticket).then(|| Holder {
+            token: self.token,
+            ticket: Some(self.ticket),
+            session: place.bell.session,
+            ask: place.ask.clone(),
+            slot: self.slot,
+            expires: self.expires,
+            renewals: 0,
+            since: wall_clock(),
+        })
+    }
+}
+
 /// What the rules must know of the moment.
 pub(in crate::coord) trait Moment {
     fn now(&self) -> Time;
@@ -154,7 +193,7 @@ pub(in crate::coord) struct Line {
     pub(in crate::coord) holders: Vec<Holder>,
     /// In the order of their tickets.
     pub(in crate::coord) waiters: Vec<Waiter>,
-    pub(in crate::coord) to_ring: Vec<Bell>,
+    pub(in crate::coord) to_ring: Vec<Ring>,
 }
 
 impl Holder {
@@ -187,7 +226,7 @@ impl Line {
         self.waiters.retain(|waiter| {
             let stays = !is_dead(waiter.session);
             if stays && lost_the_one_before {
-                to_ring.push(waiter.bell);
+                to_ring.push(waiter.bell.into());
             }
             lost_the_one_before = !stays;
             stays
@@ -293,8 +332,15 @@ impl Line {
                 ask,
                 ..
             } = self.waiters.remove(0);
-            self.to_ring.push(bell);
-            self.grant(ask, session, Some(ticket), slot, moment);
+            let Holder { token, expires, .. } =
+                self.grant(ask, session, Some(ticket), slot, moment);
+            let grant = Some(Grant {
+                ticket,
+                token,
+                slot,
+                expires,
+            });
+            self.to_ring.push(Ring { bell, grant });
         }
         if let Some(head) = self.waiters.first_mut()
             && head.due.is_none()
@@ -305,7 +351,7 @@ impl Line {
             let knows = head.ask.is_strict
                 && matches!(&self.holders[..], [only] if only.ask.lease.time().is_none());
             if !knows {
-                self.to_ring.push(head.bell);
+                self.to_ring.push(head.bell.into());
             }
         }
     }
@@ -318,10 +364,12 @@ impl Line {
         self.holders.remove(at);
         match self.waiters.first() {
             // It has heard when it became the first, but may sleep until it is due.
-            Some(head) if may_be_passed(head.due, moment.now()) => self.to_ring.push(head.bell),
+            Some(head) if may_be_passed(head.due, moment.now()) => {
+                self.to_ring.push(head.bell.into())
+            }
             // Others may have come by whom it doesn't watch.
             Some(head) if !self.holders.is_empty() => {
-                self.to_ring.push(head.bell);
+                self.to_ring.push(head.bell.into());
                 self.settle(moment);
             }
             _ => self.settle(moment),
@@ -370,7 +418,7 @@ impl Line {
             && let Some(head) = self.waiters.first()
         {
             // It sleeps until the end that it knows.
-            self.to_ring.push(head.bell);
+            self.to_ring.push(head.bell.into());
         }
         Some(expires)
     }
@@ -390,7 +438,7 @@ impl Line {
             .position(|waiter| waiter.ticket == ticket)?;
         self.waiters.remove(at);
         if let Some(next) = self.waiters.get(at) {
-            self.to_ring.push(next.bell);
+            self.to_ring.push(next.bell.into());
         }
         self.settle(moment);
         None

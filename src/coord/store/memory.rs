@@ -1,6 +1,6 @@
 //! A store in the memory of this process, for tests: with a clock that the test sets, and sessions that die on command.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use super::line::{Line, Moment};
 use super::sealed::HasSession;
 use super::value::Value;
 use super::{
-    Ask, Bell, Engine, Entered, Extension, Holder, Listing, Mean, OfAverage, Otherwise, Place,
-    Rate, SessionRow, Sleeper, Standing, Store, Turn, Watch,
+    Ask, Bell, Engine, Entered, Extension, Grant, Heard, Holder, Listing, Mean, OfAverage,
+    Otherwise, Place, Rate, Ring, SessionRow, Sleeper, Standing, Store, Turn, Watch,
 };
 use crate::coord::error::Fault;
 use crate::coord::lease::Lease;
@@ -74,13 +74,29 @@ struct Rows {
     sessions: BTreeMap<u64, State>,
     /// The virtual clock.
     virtual_now: Duration,
-    rung: HashSet<Bell>,
+    rung: HashMap<Bell, Option<Grant>>,
     last_bell: u32,
 }
 
 struct State {
     session: Weak<Session>,
     is_stopped: bool,
+}
+
+impl Rows {
+    fn ring(&mut self, Ring { bell, grant }: Ring) {
+        let told = self.rung.entry(bell).or_default();
+        *told = grant.or(*told);
+    }
+
+    fn heard(&mut self, sleeper: &Sleeper<'_>) -> Heard {
+        let has_ended = |session| !self.sessions.contains_key(session);
+        match self.rung.remove(&sleeper.bell) {
+            Some(grant) => grant.into(),
+            None if sleeper.watched.iter().any(has_ended) => Heard::Something,
+            None => Heard::Nothing,
+        }
+    }
 }
 
 impl MemoryStore {
@@ -365,7 +381,7 @@ impl MemoryEngine {
             rows.lines.insert(Arc::clone(key), line);
         }
         if !to_ring.is_empty() {
-            rows.rung.extend(to_ring);
+            to_ring.into_iter().for_each(|ring| rows.ring(ring));
             self.shared.changed.notify_all();
         }
         answer
@@ -520,7 +536,7 @@ impl Engine for MemoryEngine {
     }
 
     fn ring(&self, bell: Bell) -> Result<(), Fault> {
-        self.shared.rows.lock().rung.insert(bell);
+        self.shared.rows.lock().ring(bell.into());
         self.shared.changed.notify_all();
         Ok(())
     }
@@ -538,21 +554,17 @@ impl Engine for MemoryEngine {
         sessions.iter().filter(is_dead).copied().collect()
     }
 
-    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault> {
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<Heard>, Fault> {
         let mut rows = self.shared.rows.lock();
         loop {
             if !rows.sessions.contains_key(&self.id) {
                 return Err(Fault::Closed);
             }
-            let is_woken = |sleeper: &Sleeper<'_>, rows: &mut Rows| {
-                let has_ended = |session| !rows.sessions.contains_key(session);
-                sleeper.watched.iter().any(has_ended) || rows.rung.remove(&sleeper.bell)
-            };
-            let woken = sleepers.iter().map(|sleeper| is_woken(sleeper, &mut rows));
-            let woken: Vec<_> = woken.collect();
+            let heard = sleepers.iter().map(|sleeper| rows.heard(sleeper));
+            let heard: Vec<_> = heard.collect();
             let now = self.shared.now_in(&rows);
-            if now >= until || woken.contains(&true) {
-                return Ok(woken);
+            if now >= until || heard.iter().any(|heard| *heard != Heard::Nothing) {
+                return Ok(heard);
             }
             match self.shared.began {
                 Some(_) => {

@@ -34,8 +34,8 @@ use super::fork::Process;
 use super::line::Room;
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Extension, Holder, Listing, Mean, OfAverage, Otherwise, Place,
-    Rate, Renewal, SessionRow, Sleeper, Standing, Store, Turn, Watch,
+    Ask, Bell, Engine, Entered, Extension, Heard, Holder, Listing, Mean, OfAverage, Otherwise,
+    Place, Rate, Renewal, SessionRow, Sleeper, Standing, Store, Turn, Watch,
 };
 use crate::coord::CoordError;
 use crate::coord::error::Fault;
@@ -761,7 +761,7 @@ impl Engine for RedisEngine {
         Ok(())
     }
 
-    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault> {
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<Heard>, Fault> {
         self.bells.sleep(sleepers, until.since(clock::now()))
     }
 

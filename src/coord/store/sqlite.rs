@@ -33,8 +33,8 @@ use super::fork::OpenDatabase;
 use super::line::{Line, Moment, may_be_passed};
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Extension, Holder, Listing, Mean, OfAverage, Otherwise, Place,
-    Rate, Sleeper, Standing, Store, Turn, Want, Watch,
+    Ask, Bell, Engine, Entered, Extension, Heard, Holder, Listing, Mean, OfAverage, Otherwise,
+    Place, Rate, Ring, Sleeper, Standing, Store, Turn, Want, Watch,
 };
 use crate::coord::CoordError;
 use crate::coord::error::{Fault, Operation};
@@ -398,7 +398,7 @@ impl SqliteEngine {
     }
 
     /// Takes out all that belongs to these sessions.
-    fn clear_away(&self, connection: &Connection, sessions: &[u64]) -> Result<Vec<Bell>, Fault> {
+    fn clear_away(&self, connection: &Connection, sessions: &[u64]) -> Result<Vec<Ring>, Fault> {
         let mut to_ring = Vec::new();
         for session in sessions {
             let mut select = connection.prepare_cached(
@@ -469,7 +469,7 @@ impl SqliteEngine {
         key: &str,
         dead: &[u64],
         f: impl FnOnce(&mut Line, &mut SqliteMoment) -> Result<R, Fault>,
-    ) -> Result<(R, Vec<Bell>), Fault> {
+    ) -> Result<(R, Vec<Ring>), Fault> {
         let mut moment = SqliteMoment::load(connection, self.id)?;
         let before = self.load(connection, key, &mut moment)?;
         let mut line = before.clone();
@@ -524,7 +524,7 @@ impl SqliteEngine {
         holder
     }
 
-    fn ring_all(&self, to_ring: Vec<Bell>) {
+    fn ring_all(&self, to_ring: Vec<Ring>) {
         if to_ring.is_empty() {
             return;
         }
@@ -618,7 +618,7 @@ impl SqliteEngine {
     fn tell(&self, head: Head) {
         let was_told = std::mem::replace(&mut *self.last_told.lock(), head.ticket) == head.ticket;
         if !was_told || head.due.is_none_or(|due| due <= clock::now()) {
-            self.ring_all(vec![head.bell]);
+            self.ring_all(vec![head.bell.into()]);
         }
     }
 }
@@ -831,11 +831,11 @@ impl Engine for SqliteEngine {
     }
 
     fn ring(&self, bell: Bell) -> Result<(), Fault> {
-        self.presence()?.ring([bell]);
+        self.presence()?.ring([bell.into()]);
         Ok(())
     }
 
-    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<bool>, Fault> {
+    fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<Heard>, Fault> {
         let presence = self.presence()?;
         Ok(presence.sleep(sleepers, until.since(clock::now())))
     }

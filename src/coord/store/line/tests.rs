@@ -66,7 +66,7 @@ fn line(held: &[Want], wanted: &[Want], is_strict: bool) -> (Line, Still, Vec<u6
 fn rung(line: &mut Line) -> Vec<u32> {
     std::mem::take(&mut line.to_ring)
         .into_iter()
-        .map(|bell| bell.number)
+        .map(|ring| ring.bell.number)
         .collect()
 }
 
@@ -78,6 +78,27 @@ fn a_strict_hand_over_wakes_one() {
     let (mut line, mut moment, tokens) = line(&[EXCLUSIVE], &[EXCLUSIVE; 3], true);
     assert!(line.release(tokens[0], &mut moment));
     assert_eq!(rung(&mut line), [1]);
+}
+
+#[test]
+fn a_ring_says_what_was_granted() {
+    let (mut line, mut moment, tokens) = line(&[EXCLUSIVE], &[EXCLUSIVE; 2], true);
+    let head = line.waiters[0].clone();
+    let mut place = Place {
+        ask: head.ask,
+        ticket: head.ticket,
+        bell: head.bell,
+        waits_for_itself: false,
+    };
+    assert!(line.release(tokens[0], &mut moment));
+    let grant = line.to_ring[0].grant.unwrap();
+    let (told, holder) = (grant.at(&place).unwrap(), &line.holders[0]);
+    assert_eq!(
+        (told.token, told.ticket, told.session, told.slot),
+        (holder.token, holder.ticket, holder.session, holder.slot),
+    );
+    place.ticket += 1;
+    assert!(grant.at(&place).is_none());
 }
 
 /// The next one has a patience that runs from now on.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use parking_lot::{Condvar, Mutex};
 use redis::RedisResult;
 
-use super::super::{Bell, Sleeper};
+use super::super::{Bell, Heard, Sleeper};
 use super::address::says;
 use super::link::{Link, Remedy, remedy_of_connecting};
 use crate::coord::error::Fault;
@@ -201,12 +201,12 @@ impl Bells {
         self.state.lock().ring(bell.number);
     }
 
-    /// Waits until one of them is rung, for so long at most. Answers which.
+    /// Waits until one of them is rung, for so long at most. Answers what they have heard.
     pub(super) fn sleep(
         &self,
         sleepers: &[Sleeper<'_>],
         time: Duration,
-    ) -> Result<Vec<bool>, Fault> {
+    ) -> Result<Vec<Heard>, Fault> {
         let end = Instant::now() + time.min(LONG);
         let mut state = self.state.lock();
         let wake = Arc::new(Condvar::new());
@@ -214,12 +214,17 @@ impl Bells {
             if state.is_closed {
                 return Err(Fault::Closed);
             }
-            let rung = sleepers
-                .iter()
-                .map(|sleeper| state.rung.remove(&sleeper.bell.number));
-            let rung: Vec<_> = rung.collect();
-            if rung.contains(&true) || Instant::now() >= end {
-                return Ok(rung);
+            let heard = sleepers.iter().map(|sleeper| {
+                // A grant is to be claimed, so it has to look in any case.
+                if state.rung.remove(&sleeper.bell.number) {
+                    Heard::Something
+                } else {
+                    Heard::Nothing
+                }
+            });
+            let heard: Vec<_> = heard.collect();
+            if heard.contains(&Heard::Something) || Instant::now() >= end {
+                return Ok(heard);
             }
             for sleeper in sleepers {
                 state.asleep.insert(sleeper.bell.number, Arc::clone(&wake));

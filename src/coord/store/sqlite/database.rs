@@ -50,10 +50,12 @@ const VERSION: i64 = 2;
 const OLDEST_SQLITE: i32 = 3_051_003;
 /// How far the numbers are moved ahead for each boot.
 const BOOT_STEP: i64 = 1 << 32;
+/// For how long the files are believed to be those that were opened, once they were looked at.
+const BELIEVED_FOR: Duration = Duration::from_millis(1);
 /// For how long a directory has to be unchanged to tell by its times whether it changes.
 const SETTLED: Duration = Duration::from_millis(100);
-/// How many pages the log may have, about: two megabytes.
-const LONGEST_LOG: i32 = 4096;
+/// How many pages the log may have, about: four megabytes.
+const LONGEST_LOG: i32 = 8192;
 /// How long a checkpoint waits for those who read.
 const CHECKPOINT_PATIENCE: Duration = Duration::from_millis(20);
 /// How often who is in haste lets others run before it sleeps.
@@ -135,8 +137,7 @@ pub(super) struct Database {
     path: PathBuf,
     /// The database, its log and the index of that, as they were when it was opened.
     files: Files,
-    /// When the directory had changed last, when they were looked at last.
-    seen: Mutex<Option<Changed>>,
+    seen: Mutex<Seen>,
     /// This boot, and this copy of the file.
     origin: String,
     init: Arc<File>,
@@ -149,6 +150,14 @@ type Files = [Option<Identity>; 3];
 
 /// Which directory it is, and when it has changed, in seconds and nanoseconds.
 type Changed = (Identity, i64, i64);
+
+/// That the files were those that were opened.
+#[derive(Default)]
+struct Seen {
+    at: Option<Instant>,
+    /// When their directory had changed last, unless that was just then.
+    changed: Option<Changed>,
+}
 
 impl Database {
     pub(super) fn open(path: &Path, options: &SqliteOptions) -> Result<(Self, Connection), Fault> {
@@ -169,7 +178,7 @@ impl Database {
         prepare(&connection, &origin)?;
         let files = files(&path)?;
         let init = Arc::new(init.unlock()?);
-        let (seen, busy_for) = (Mutex::new(None), options.busy_for);
+        let (seen, busy_for) = (Mutex::default(), options.busy_for);
         let database = Self {
             path,
             files,
@@ -191,16 +200,26 @@ impl Database {
         beside(&self.path, "-sessions")
     }
 
-    /// An error unless the files are still those that were opened.
-    ///
-    /// They are if their directory hasn't changed since they were looked at. How a directory has changed within the last
-    /// moments its times don't tell.
+    /// An error unless the files are still those that were opened, or were until a moment ago: to look at them each time would
+    /// be a tenth of what a lock takes.
     pub(super) fn check(&self) -> Result<(), Fault> {
+        let mut seen = self.seen.lock();
+        if seen.at.is_none_or(|at| at.elapsed() >= BELIEVED_FOR) {
+            let now = Instant::now();
+            seen.changed = self.look(seen.changed)?;
+            seen.at = Some(now);
+        }
+        Ok(())
+    }
+
+    /// They are still those if their directory hasn't changed since they were looked at. How a directory has changed within the
+    /// last moments its times don't tell.
+    fn look(&self, seen: Option<Changed>) -> Result<Option<Changed>, Fault> {
         let parent = fs::metadata(self.path.parent().unwrap_or(Path::new("/")))?;
         let identity = (parent.dev(), parent.ino());
         let changed = (identity, parent.mtime(), parent.mtime_nsec());
-        if *self.seen.lock() == Some(changed) {
-            return Ok(());
+        if seen == Some(changed) {
+            return Ok(seen);
         }
         if files(&self.path)? != self.files {
             return Err(Fault::Replaced);
@@ -209,8 +228,7 @@ impl Database {
             .modified()?
             .elapsed()
             .is_ok_and(|time| time > SETTLED);
-        *self.seen.lock() = is_settled.then_some(changed);
-        Ok(())
+        Ok(is_settled.then_some(changed))
     }
 
     /// Does something while nobody else makes a file or clears one away.

@@ -8,8 +8,9 @@
 //!   times decide nothing: containers have their own. A file that isn't there says nothing of its session, unless that is
 //!   from another boot or another copy of the database: the power may have gone after the file and before the row;
 //! - `ID.sock`, to which others connect that want to hear of its end: the kernel hangs up then;
-//! - `ID.1`, `ID.2`, … for its waiters to sleep at: the bells. A ring is an empty datagram that never blocks and may get lost
-//!   without harm, since a waiter looks into the database whatever wakes it.
+//! - `ID.1`, `ID.2`, … for its waiters to sleep at: the bells. A ring is a datagram that never blocks and may get lost
+//!   without harm. One that says what was granted, and to which ticket, spares its waiter a look into the database, where that is
+//!   as well; whatever else wakes a waiter, it looks.
 //!
 //! Numbers of sessions are random and never come back, so that death is final.
 
@@ -29,7 +30,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::super::fork::Uninherited;
-use super::super::{Bell, Sleeper, Watch};
+use super::super::{Bell, Grant, Heard, Ring, Sleeper, Watch};
+use crate::coord::time::Time;
 
 /// The longest path of a socket that every system takes.
 const LONGEST_PATH: usize = 100;
@@ -256,20 +258,24 @@ impl Presence {
     /// Wakes all who wait here.
     pub(super) fn ring_all(&self) {
         let numbers: Vec<_> = self.bells.lock().sockets.keys().copied().collect();
-        self.ring(numbers.into_iter().map(|number| Bell {
-            session: self.session,
-            number,
+        self.ring(numbers.into_iter().map(|number| {
+            let session = self.session;
+            Bell { session, number }.into()
         }));
     }
 
     /// Wakes waiters. Those that can't be reached look by themselves.
-    pub(super) fn ring(&self, bells: impl IntoIterator<Item = Bell>) {
-        for Bell { session, number } in bells {
-            let path = self.directory.socket(session, &number.to_string());
-            let rung = self.ringer.send_to(&[], &path);
+    pub(super) fn ring(&self, to_ring: impl IntoIterator<Item = Ring>) {
+        for Ring { bell, grant } in to_ring {
+            let path = self
+                .directory
+                .socket(bell.session, &bell.number.to_string());
+            let message = grant.map(written);
+            let message = message.as_ref().map_or(&[][..], |message| message);
+            let rung = self.ringer.send_to(message, &path);
             if rung.is_err_and(|error| error.kind() == ErrorKind::WouldBlock) {
                 // Perhaps not because that bell is full, but because too many others haven't read what this one has sent.
-                let _ = ringer().and_then(|ringer| ringer.send_to(&[], path));
+                let _ = ringer().and_then(|ringer| ringer.send_to(message, path));
             }
         }
     }
@@ -346,9 +352,9 @@ impl Presence {
         Ok(stream)
     }
 
-    /// Sleeps until a bell is rung or one of the sessions ends that its sleeper watches, for so long at most. Answers which of
-    /// them are to look.
-    pub(super) fn sleep(&self, sleepers: &[Sleeper<'_>], time: Duration) -> Vec<bool> {
+    /// Sleeps until a bell is rung or one of the sessions ends that its sleeper watches, for so long at most. Answers what each
+    /// of them has heard.
+    pub(super) fn sleep(&self, sleepers: &[Sleeper<'_>], time: Duration) -> Vec<Heard> {
         self.receive_watchers();
         // Which of the sleepers each descriptor is for, and whose end it tells.
         let mut what = Vec::new();
@@ -368,7 +374,7 @@ impl Presence {
         }
         if sockets.len() < sleepers.len() {
             // A bell of another session would be.
-            return vec![true; sleepers.len()];
+            return vec![Heard::Something; sleepers.len()];
         }
         let sockets_first = sockets
             .iter()
@@ -378,39 +384,38 @@ impl Presence {
             .map(|stream| PollFd::new(stream, PollFlags::IN));
         let mut fds: Vec<_> = sockets_first.chain(streams).collect();
         let timeout = Timespec::try_from(time).ok();
-        let mut woken = vec![false; sleepers.len()];
+        let mut heard = vec![Heard::Nothing; sleepers.len()];
         if poll(&mut fds, timeout.as_ref()).is_err() {
-            return woken;
+            return heard;
         }
         for (at, socket) in sockets.iter().enumerate() {
-            woken[at] = !fds[at].revents().is_empty();
-            if woken[at] {
-                silence(socket);
+            if !fds[at].revents().is_empty() {
+                heard[at] = silence(socket).into();
             }
         }
         for (fd, (at, session)) in fds[sockets.len()..].iter().zip(what) {
             if !fd.revents().is_empty() {
                 self.watched.lock().remove(&session);
-                woken[at] = true;
+                if heard[at] == Heard::Nothing {
+                    heard[at] = Heard::Something;
+                }
             }
         }
-        woken
+        heard
     }
 
     /// Lets those in who have connected, and those go who have left.
     pub(super) fn receive_watchers(&self) {
         let mut watchers = self.watchers.lock();
-        let mut fds: Vec<_> = watchers
-            .iter()
-            .map(|one| PollFd::new(one, PollFlags::IN))
-            .collect();
-        if !fds.is_empty()
-            && poll(&mut fds, Some(&Timespec::default())).is_ok_and(|count| count > 0)
-        {
-            let has_left: Vec<_> = fds.iter().map(|fd| !fd.revents().is_empty()).collect();
-            let mut has_left = has_left.into_iter();
-            watchers.retain(|_| !has_left.next().unwrap_or(false));
+        let listener = PollFd::new(&self.listener, PollFlags::IN);
+        let others = watchers.iter().map(|one| PollFd::new(one, PollFlags::IN));
+        let mut fds: Vec<_> = std::iter::once(listener).chain(others).collect();
+        if poll(&mut fds, Some(&Timespec::default())).is_ok_and(|count| count == 0) {
+            return;
         }
+        let has_left: Vec<_> = fds[1..].iter().map(|fd| !fd.revents().is_empty()).collect();
+        let mut has_left = has_left.into_iter();
+        watchers.retain(|_| !has_left.next().unwrap_or(false));
         let accept = || {
             self.listener
                 .get()
@@ -429,9 +434,54 @@ fn ringer() -> io::Result<UnixDatagram> {
     Ok(ringer)
 }
 
-/// Reads all rings.
-fn silence(bell: &UnixDatagram) {
-    while bell.recv(&mut [0]).is_ok() {}
+/// Reads all rings. Answers what the last one that was granted something was granted.
+fn silence(bell: &UnixDatagram) -> Option<Grant> {
+    let mut grant = None;
+    // One more than there is to read, so that what is too long isn't taken for it.
+    let mut message = [0; GRANT + 1];
+    while let Ok(length) = bell.recv(&mut message) {
+        grant = read(&message[..length]).or(grant);
+    }
+    grant
+}
+
+/// The length of a ring that says what was granted: four numbers.
+const GRANT: usize = 32;
+
+fn written(grant: Grant) -> [u8; GRANT] {
+    let ends = grant.expires.map_or(i64::MAX, |expires| expires.0);
+    let numbers = [
+        grant.ticket,
+        grant.token,
+        grant.slot.into(),
+        ends.cast_unsigned(),
+    ];
+    let mut message = [0; GRANT];
+    for (place, number) in message.as_chunks_mut().0.iter_mut().zip(numbers) {
+        *place = number.to_ne_bytes();
+    }
+    message
+}
+
+/// Of another length is what another version says, and an empty one says nothing.
+fn read(message: &[u8]) -> Option<Grant> {
+    let message: [u8; GRANT] = message.try_into().ok()?;
+    let numbers: Vec<_> = message
+        .as_chunks()
+        .0
+        .iter()
+        .copied()
+        .map(u64::from_ne_bytes)
+        .collect();
+    let &[ticket, token, slot, ends] = &numbers[..] else {
+        return None;
+    };
+    Some(Grant {
+        ticket,
+        token,
+        slot: u32::try_from(slot).ok()?,
+        expires: Some(Time(ends.cast_signed())).filter(|ends| ends.0 != i64::MAX),
+    })
 }
 
 /// Whether a session is dead that has hung up. When a process ends its sockets may go a moment before its locks.
@@ -442,4 +492,48 @@ fn is_dying(is_dead: impl Fn() -> bool) -> bool {
         }
         is_dead()
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_ring_says_is_heard() {
+        let place = tempfile::tempdir().unwrap();
+        let directory = Directory::open(place.path().join("sessions"), false).unwrap();
+        let directory = Arc::new(directory);
+        let here = Presence::new(&directory, 1).unwrap();
+        let there = Presence::new(&directory, 2).unwrap();
+        let bell = here.take_bell().unwrap();
+        let watched = &[];
+        let hear = || here.sleep(&[Sleeper { bell, watched }], Duration::ZERO)[0];
+        assert_eq!(hear(), Heard::Nothing);
+        there.ring([bell.into()]);
+        assert_eq!(hear(), Heard::Something);
+        for expires in [None, Some(Time(7))] {
+            let grant = Grant {
+                ticket: u64::MAX,
+                token: 1 << 60,
+                slot: u32::MAX,
+                expires,
+            };
+            let ring = Ring {
+                bell,
+                grant: Some(grant),
+            };
+            there.ring([bell.into(), ring, bell.into()]);
+            assert_eq!(hear(), Heard::Granted(grant));
+        }
+        assert_eq!(hear(), Heard::Nothing);
+    }
+
+    #[test]
+    fn what_is_not_understood_is_a_ring() {
+        for length in [0, 1, GRANT - 1, GRANT + 1] {
+            assert_eq!(read(&[1; GRANT + 1][..length]), None);
+        }
+        // No slot has such a number.
+        assert_eq!(read(&[0xff; GRANT]), None);
+    }
 }

@@ -14,10 +14,9 @@ use std::time::Duration;
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::value::{CENTURY, Content, Value};
-use super::super::{Mean, OfAverage, Rate, Turn};
+use super::super::{Mean, OfAverage, Rate, Ring, Turn};
 use super::SqliteEngine;
 use crate::coord::error::Fault;
-use crate::coord::store::Bell;
 use crate::coord::time::{Time, wall_time};
 
 const AVERAGE: u8 = 0;
@@ -103,7 +102,7 @@ impl SqliteEngine {
                 connection.prepare_cached("SELECT DISTINCT key FROM holder WHERE tag = ?1")?;
             let keys: rusqlite::Result<Vec<String>> =
                 select.query_map([tag], |row| row.get(0))?.collect();
-            let mut to_ring: Vec<Bell> = Vec::new();
+            let mut to_ring: Vec<Ring> = Vec::new();
             let now = wall_time().0;
             connection
                 .prepare_cached("DELETE FROM value WHERE tag = ?1 AND ends <= ?2")?
