@@ -128,6 +128,8 @@ pub(in crate::coord) struct Grant {
     pub(in crate::coord) token: u64,
     pub(in crate::coord) slot: u32,
     pub(in crate::coord) expires: Option<Time>,
+    /// Who has become the first by that, and is told so: its ticket.
+    pub(in crate::coord) next: Option<u64>,
 }
 
 impl Grant {
@@ -339,6 +341,7 @@ impl Line {
                 token,
                 slot,
                 expires,
+                next: None,
             });
             self.to_ring.push(Ring { bell, grant });
         }
@@ -351,6 +354,11 @@ impl Line {
             let knows = head.ask.is_strict
                 && matches!(&self.holders[..], [only] if only.ask.lease.time().is_none());
             if !knows {
+                let grants = self
+                    .to_ring
+                    .iter_mut()
+                    .filter_map(|ring| ring.grant.as_mut());
+                grants.for_each(|grant| grant.next = Some(head.ticket));
                 self.to_ring.push(head.bell.into());
             }
         }

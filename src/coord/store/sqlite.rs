@@ -33,8 +33,8 @@ use super::fork::OpenDatabase;
 use super::line::{Line, Moment, may_be_passed};
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Extension, Heard, Holder, Listing, Mean, OfAverage, Otherwise,
-    Place, Rate, Ring, Sleeper, Standing, Store, Turn, Want, Watch,
+    Ask, Bell, Engine, Entered, Extension, Grant, Heard, Holder, Listing, Mean, OfAverage,
+    Otherwise, Place, Rate, Ring, Sleeper, Standing, Store, Turn, Want, Watch,
 };
 use crate::coord::CoordError;
 use crate::coord::error::{Fault, Operation};
@@ -268,7 +268,7 @@ struct SqliteEngine {
     presence: Mutex<Seen>,
     /// Leases by other clocks, by their tokens.
     observed: Mutex<HashMap<u64, Observed>>,
-    /// The waiter that was told last that it may look.
+    /// The waiter that was told last that it may look, by its ticket: by this session, or by who has granted it something.
     last_told: Mutex<u64>,
     /// The value that was looked at last whether it is over.
     last_swept: Mutex<Option<String>>,
@@ -837,7 +837,16 @@ impl Engine for SqliteEngine {
 
     fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<Heard>, Fault> {
         let presence = self.presence()?;
-        Ok(presence.sleep(sleepers, until.since(clock::now())))
+        let heard = presence.sleep(sleepers, until.since(clock::now()));
+        for heard in &heard {
+            if let Heard::Granted(Grant {
+                next: Some(next), ..
+            }) = heard
+            {
+                *self.last_told.lock() = *next;
+            }
+        }
+        Ok(heard)
     }
 
     fn average(&self, key: &Arc<str>, step: OfAverage<'_>) -> Result<Option<Mean>, Fault> {

@@ -97,6 +97,8 @@ fn a_ring_says_what_was_granted() {
         (told.token, told.ticket, told.session, told.slot),
         (holder.token, holder.ticket, holder.session, holder.slot),
     );
+    // The next one watches the holder.
+    assert_eq!(grant.next, None);
     place.ticket += 1;
     assert!(grant.at(&place).is_none());
 }
@@ -107,6 +109,8 @@ fn a_hand_over_wakes_the_next_one_as_well() {
     let (mut line, mut moment, tokens) = line(&[EXCLUSIVE], &[EXCLUSIVE; 3], false);
     moment.now = 2_000_000;
     assert!(line.release(tokens[0], &mut moment));
+    let next = line.waiters[0].ticket;
+    assert_eq!(line.to_ring[0].grant.unwrap().next, Some(next));
     assert_eq!(rung(&mut line), [1, 2]);
 }
 

@@ -445,16 +445,21 @@ fn silence(bell: &UnixDatagram) -> Option<Grant> {
     grant
 }
 
-/// The length of a ring that says what was granted: four numbers.
-const GRANT: usize = 32;
+/// The length of a ring that says what was granted: five numbers.
+const GRANT: usize = 40;
+
+/// In the place of a moment and of a ticket.
+const NEVER: i64 = i64::MAX;
+const NOBODY: u64 = 0;
 
 fn written(grant: Grant) -> [u8; GRANT] {
-    let ends = grant.expires.map_or(i64::MAX, |expires| expires.0);
+    let ends = grant.expires.map_or(NEVER, |expires| expires.0);
     let numbers = [
         grant.ticket,
         grant.token,
         grant.slot.into(),
         ends.cast_unsigned(),
+        grant.next.unwrap_or(NOBODY),
     ];
     let mut message = [0; GRANT];
     for (place, number) in message.as_chunks_mut().0.iter_mut().zip(numbers) {
@@ -473,14 +478,15 @@ fn read(message: &[u8]) -> Option<Grant> {
         .copied()
         .map(u64::from_ne_bytes)
         .collect();
-    let &[ticket, token, slot, ends] = &numbers[..] else {
+    let &[ticket, token, slot, ends, next] = &numbers[..] else {
         return None;
     };
     Some(Grant {
         ticket,
         token,
         slot: u32::try_from(slot).ok()?,
-        expires: Some(Time(ends.cast_signed())).filter(|ends| ends.0 != i64::MAX),
+        expires: Some(Time(ends.cast_signed())).filter(|ends| ends.0 != NEVER),
+        next: Some(next).filter(|next| *next != NOBODY),
     })
 }
 
@@ -517,6 +523,7 @@ mod tests {
                 token: 1 << 60,
                 slot: u32::MAX,
                 expires,
+                next: expires.map(|_| 3),
             };
             let ring = Ring {
                 bell,
