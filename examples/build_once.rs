@@ -1,17 +1,18 @@
 //! An index that is expensive to build, and that four programs want at the same time, each on four threads.
 //!
-//! It is built once. A lock that processes share lets one of them build it while the others wait, and an interning map
-//! lets one thread of each process read it, and shares it among the threads. When nobody there uses it any more it goes.
+//! It is built once. A single flight that processes share lets one of them build it while the others wait, and an interning
+//! map lets one thread of each process ask for it, and shares it among the threads. When nobody there uses it any more it goes.
 //!
 //! `cargo run --features coord-sqlite --example build_once`
 
 use std::collections::BTreeMap;
+use std::error::Error;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::Duration;
 use std::{env, fs, process, thread};
 
-use hapax::coord::{Lock, SqliteStore};
+use hapax::coord::{LockGuard, SingleFlight, SqliteStore};
 use hapax::sync::Barrier;
 use hapax::{Cached, WeakMap};
 
@@ -80,20 +81,29 @@ fn index(
     store: &SqliteStore,
 ) -> Cached<PathBuf, Index> {
     indexes.get_or_init(file, |file| {
-        let lock = Lock::new(store, &file.to_string_lossy());
-        let guard = lock.lock().expect("the lock");
-        if let Ok(text) = fs::read_to_string(file) {
-            println!("read");
-            return parse(&text);
-        }
-        println!("built by token {}", guard.fencing_token());
-        let index = build();
-        // Whole or not at all: somebody may be killed while he writes.
-        let new = file.with_extension("new");
-        fs::write(&new, format(&index)).expect("a file");
-        fs::rename(&new, file).expect("a file");
-        index
+        let flight = SingleFlight::new(store, &file.to_string_lossy());
+        let index = flight.get(|| read(file), |guard| write(file, guard));
+        index.expect("the index")
     })
+}
+
+/// What another process has built, which is never over.
+fn read(file: &Path) -> Result<Option<(Index, Duration)>, Box<dyn Error>> {
+    if !file.try_exists()? {
+        return Ok(None);
+    }
+    println!("read");
+    Ok(Some((parse(&fs::read_to_string(file)?), Duration::MAX)))
+}
+
+fn write(file: &Path, guard: &LockGuard) -> Result<Index, Box<dyn Error>> {
+    println!("built by token {}", guard.fencing_token());
+    let index = build();
+    // Whole or not at all: somebody may be killed while he writes.
+    let new = file.with_extension("new");
+    fs::write(&new, format(&index))?;
+    fs::rename(&new, file)?;
+    Ok(index)
 }
 
 /// That takes its time.

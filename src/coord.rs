@@ -88,6 +88,7 @@
 //!
 //! With the feature `tracing` there are events for what somebody may want to find in a log: a wait of more than a second, a
 //! grant that is lost or was taken away, a store that was busy, and what is given back late.
+//! Whoever listens to them, and the wakers of tasks, may panic: that ends nothing here.
 //!
 //! A store in memory, with a clock that a test sets and sessions that die on command, is for one's own tests:
 //! [`MemoryStore`]. The protocol, what a crash leaves, and what can't be promised: [docs/COORD.md].

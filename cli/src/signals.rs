@@ -88,7 +88,7 @@ impl Signals {
             flags,
             is_to_stop: Arc::default(),
         };
-        thread::spawn(move || {
+        thread::Builder::new().spawn(move || {
             for origin in signals.forever() {
                 receive(
                     &stage,
@@ -98,7 +98,7 @@ impl Signals {
                     },
                 );
             }
-        });
+        })?;
         Ok(this)
     }
 

@@ -24,6 +24,7 @@ use super::rate_limiter::{Ahead, Turns};
 use super::session;
 use super::store::{Ask, Bell, Engine, Heard, Sleeper};
 use super::time::Time;
+use crate::table::contain;
 
 /// How long the clerk sleeps when there is nothing to do.
 const LONG: Duration = Duration::from_secs(1 << 30);
@@ -429,7 +430,8 @@ impl<T> Slip<T> {
         *state = State::Answered(answer);
         drop(state);
         if let Some(waker) = waker {
-            waker.wake();
+            // It is the executor's code, and the clerk has other tasks.
+            contain(|| waker.wake());
         }
         None
     }

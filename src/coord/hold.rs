@@ -10,6 +10,7 @@ use super::store::{Extension, Holder};
 use super::time::Time;
 use super::trace;
 use crate::sync::Event;
+use crate::table::contain;
 
 /// A grant, as its session knows it.
 pub(super) struct Hold {
@@ -64,7 +65,8 @@ impl Hold {
         if !self.lost.is_set() {
             trace::lost(&self.key, self.token);
         }
-        self.lost.set();
+        // It may wake tasks of others, which is their executors' code.
+        contain(|| self.lost.set());
     }
 
     pub(super) fn is_valid(&self, now: Time) -> bool {

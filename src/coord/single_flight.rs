@@ -33,8 +33,8 @@ const MEMORY: Duration = Duration::from_secs(30 * 86_400);
 ///   to that.
 ///
 /// Who computes is the caller itself, on its thread: it gets the new value, or the error, or the panic, and with either of those
-/// the next one tries. If its process is killed the next one tries at once; on a Redis server when
-/// the lease has ended.
+/// the next one tries. Who fails early, while the value is still fresh, gets that. If its process is killed the next one tries at
+/// once; on a Redis server when the lease has ended.
 ///
 /// How long computations take is remembered as an [`Averager`] of the name `KEY (single flight)`, in seconds, for thirty
 /// days after the last one; each handle asks the store for that once, so that a value which is there costs nothing here
@@ -190,6 +190,8 @@ impl SingleFlight {
     ///
     /// # Errors
     ///
+    /// As long as a value is fresh that was read, there are none after that.
+    ///
     /// - Those of `read` and `compute`. Who waits for another one that fails computes in its place.
     /// - Those of [`Lock::lock`].
     ///
@@ -225,26 +227,41 @@ impl SingleFlight {
         self.lock.clone().owned_by(&Owner::current_thread())
     }
 
-    /// A new one, unless another one is at it.
+    /// A new one instead of the old one, if that goes well.
     #[cold]
     fn replace<V, E: From<CoordError>>(
         &self,
         old: V,
         left: Duration,
-        mut read: impl FnMut() -> Result<Option<(V, Duration)>, E>,
+        read: impl FnMut() -> Result<Option<(V, Duration)>, E>,
         compute: impl FnOnce(&LockGuard) -> Result<V, E>,
     ) -> Result<V, E> {
+        let began = Instant::now();
+        match self.renew(left, read, compute) {
+            Ok(value) => Ok(value.unwrap_or(old)),
+            Err(_) if began.elapsed() < left => Ok(old),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// A new one, or none if another one is at it.
+    fn renew<V, E: From<CoordError>>(
+        &self,
+        left: Duration,
+        mut read: impl FnMut() -> Result<Option<(V, Duration)>, E>,
+        compute: impl FnOnce(&LockGuard) -> Result<V, E>,
+    ) -> Result<Option<V>, E> {
         let guard = match self.lock().try_lock() {
-            Err(CoordError::TimedOut { .. }) => return Ok(old),
+            Err(CoordError::TimedOut { .. }) => return Ok(None),
             answer => answer?,
         };
         // Another one may have been at it since the look.
         match read()? {
             Some((value, now_left)) if now_left > left => {
                 self.forget();
-                Ok(value)
+                Ok(Some(value))
             }
-            _ => self.compute(&guard, compute),
+            _ => self.compute(&guard, compute).map(Some),
         }
     }
 

@@ -12,7 +12,8 @@ use super::error::At;
 #[cfg(feature = "tracing")]
 macro_rules! event {
     ($level:ident, $($rest:tt)*) => {
-        tracing::$level!(target: "hapax::coord", $($rest)*)
+        // Who listens is the program's code, and the thread may be one of ours.
+        crate::table::contain(|| tracing::$level!(target: "hapax::coord", $($rest)*))
     };
 }
 

@@ -233,6 +233,8 @@ pub(crate) use key::key_of_hash;
 pub(crate) use lazy::{Entries, LazyTable, Outcome, Pending};
 pub use node::Internable;
 pub(crate) use node::{Building, NewNode, Node, Payload, Seat};
+#[cfg(feature = "coord")]
+pub(crate) use panics::contain;
 pub(crate) use panics::{FirstPanic, wake_tasks};
 pub(crate) use reference::Ref;
 #[cfg(loom)]

@@ -43,6 +43,14 @@ pub(crate) fn wake_tasks(wakers: impl IntoIterator<Item = Waker>) {
     panics.resume();
 }
 
+/// A panic of user code that nobody is there to be told of, but the panic hook.
+#[cfg(feature = "coord")]
+pub(crate) fn contain(f: impl FnOnce()) {
+    let mut panic = FirstPanic::default();
+    panic.catch(f);
+    panic.discard();
+}
+
 fn catch(f: impl FnOnce()) -> Result<(), Box<dyn Any + Send>> {
     panic::catch_unwind(AssertUnwindSafe(f))
 }

@@ -80,6 +80,7 @@ macro_rules! suite {
                 what_a_task_did_not_take_goes_back
                 a_task_drops_its_guard
                 many_tasks_of_few_threads
+                a_waker_that_panics_harms_nobody
                 a_task_of_a_closed_store
                 a_task_is_told_of_a_deadlock;
             shared:
@@ -171,6 +172,7 @@ macro_rules! suite {
                 test_memoize_stampede
                 test_memoize_stampede_fibonacci
                 nearly_over_means_early
+                who_fails_early_gets_what_is_fresh
                 as_early_as_the_dice_say
                 who_computes_gets_the_error
                 a_panic_lets_the_next_one_in

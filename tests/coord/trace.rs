@@ -28,6 +28,7 @@ impl Subscriber for Listener {
         }
         let mut text = Text(event.metadata().level().to_string());
         event.record(&mut text);
+        assert!(!text.0.contains(POISON), "told of poison");
         HEARD.lock().unwrap().push(text.0);
     }
 
@@ -39,6 +40,9 @@ impl Subscriber for Listener {
     fn enter(&self, _: &Id) {}
     fn exit(&self, _: &Id) {}
 }
+
+/// Whoever hears of this key panics.
+const POISON: &str = "poison";
 
 /// Whichever test comes first begins.
 fn listen() {
@@ -102,6 +106,22 @@ fn what_is_worth_a_line_in_a_log() {
     let _guard = lock.lock().unwrap();
     other.evict("told of").unwrap();
     assert_eq!(heard(&["WARN", "tag=\"told of\" count=1"]), 1);
+}
+
+/// Leases are looked after all the same.
+#[test]
+fn a_listener_that_panics_ends_nothing() {
+    listen();
+    let store = MemoryStore::new();
+    let lease = Lease::Fixed(Duration::from_millis(20));
+    let poison = Lock::new(&store, POISON).lease(lease).lock().unwrap();
+    let lease = Lease::Renewed(Duration::from_millis(200));
+    let guard = Lock::new(&store, "told of nothing").lease(lease);
+    let guard = guard.lock().unwrap();
+    until(|| poison.lost().is_set());
+    thread::sleep(Duration::from_millis(600));
+    assert!(guard.is_valid());
+    guard.release().unwrap();
 }
 
 #[cfg(feature = "coord-sqlite")]

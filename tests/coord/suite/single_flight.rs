@@ -186,6 +186,34 @@ pub(super) fn nearly_over_means_early<W: World>() {
     assert!(durations.get().unwrap().unwrap() < 501.0);
 }
 
+pub(super) fn who_fails_early_gets_what_is_fresh<W: World>() {
+    let (_world, one, other) = two::<W>();
+    Averager::new(&other, "a (single flight)").add(1e9).unwrap();
+    let flight = SingleFlight::new(&one, "a");
+    let get = |left, time| {
+        let mut tries = 0;
+        let answer: Answer = flight.get(
+            || Ok(Some((1, left))),
+            |_| {
+                tries += 1;
+                thread::sleep(time);
+                Err("no".into())
+            },
+        );
+        assert_eq!(tries, 1);
+        answer
+    };
+    let moment = Duration::from_millis(20);
+    assert_eq!(get(Duration::from_secs(60), Duration::ZERO).unwrap(), 1);
+    // By the time that it has failed the value isn't fresh any more.
+    assert!(get(moment, moment).is_err());
+    assert!(get(Duration::ZERO, Duration::ZERO).is_err());
+    // Nor does it take a store that works.
+    one.close().unwrap();
+    let answer: Answer = flight.get(|| Ok(Some((1, PATIENCE))), |_| Ok(2));
+    assert_eq!(answer.unwrap(), 1);
+}
+
 /// By the share of those that the exponential distribution says.
 pub(super) fn as_early_as_the_dice_say<W: World>() {
     let world = W::new();

@@ -2,7 +2,7 @@
 
 use std::future::Future;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::task::{Context, Waker};
+use std::task::{Context, Wake, Waker};
 
 use super::*;
 
@@ -94,6 +94,30 @@ pub(super) fn many_tasks_of_few_threads<W: World>() {
     let done = task(move || runtime.block_on(all));
     done.answer();
     assert!(one.list().unwrap().is_empty());
+}
+
+/// The next task is served all the same.
+pub(super) fn a_waker_that_panics_harms_nobody<W: World>() {
+    struct Panics;
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("that was it");
+        }
+    }
+    let (_world, one, other) = two::<W>();
+    let guard = Lock::new(&one, "a").lock().unwrap();
+    let lock = Lock::new(&other, "a");
+    let mut first = Box::pin(lock.lock_async());
+    let waker = Arc::new(Panics).into();
+    let mut context = Context::from_waker(&waker);
+    assert!(first.as_mut().poll(&mut context).is_pending());
+    until_queued(&one, "a", 1);
+    drop(guard);
+    let lock = lock.clone();
+    let second = task(move || pollster::block_on(lock.lock_async()).map(|_| ()));
+    until_queued(&one, "a", 1);
+    drop(first);
+    second.answer().unwrap();
 }
 
 pub(super) fn a_task_of_a_closed_store<W: World>() {
