@@ -55,7 +55,7 @@ step 'packages: fmt and clippy' packages
 step 'tests, examples and the command, all features' cargo test --workspace --all-features --no-fail-fast
 step 'tests and examples, no features' cargo test --no-default-features
 # Where the optimiser may matter. What processes and servers do to locks it doesn't change.
-step 'tests, optimised' cargo test --release --config 'profile.release.package.libsqlite3-sys.opt-level=0' --features serde,sync --tests
+step 'tests, optimised' cargo test --profile optimised --features serde,sync --tests
 step 'documentation' documentation
 step 'comparison: what the peers do' cargo test --manifest-path benches/peers/Cargo.toml
 step 'loom' ci/loom.sh
