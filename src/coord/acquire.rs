@@ -268,7 +268,8 @@ impl Waiting {
     /// It needn't look if it was told what was granted to it.
     pub(super) fn hear(&mut self, heard: Heard) {
         if let Heard::Granted(grant) = heard {
-            self.standing = grant.at(&self.place).map(Standing::Granted);
+            let now = self.keeper.engine().now();
+            self.standing = grant.taken(&self.place, now).map(Standing::Granted);
         }
     }
 
@@ -317,8 +318,10 @@ impl Waiting {
             }
             let is_free = match room {
                 Room::No => false,
-                // Where time stands still nobody can wait for others to come.
-                Room::UntilOthersCome(_) => room == self.last_room || engine.is_driven(),
+                // Where time stands still nobody can wait for others to come, and whose time is over doesn't.
+                Room::UntilOthersCome(_) => {
+                    room == self.last_room || engine.is_driven() || self.is_over(engine.now())
+                }
                 Room::Yes => true,
             };
             if is_free || !watch.dead.is_empty() {
@@ -326,7 +329,7 @@ impl Waiting {
                 continue;
             }
             let now = engine.now();
-            if self.deadline.is_some_and(|deadline| deadline <= now) {
+            if self.is_over(now) {
                 return Err(timed_out(&key));
             }
             if self.check_at.is_some_and(|check| check <= now) {
@@ -352,6 +355,10 @@ impl Waiting {
             (self.last_room, self.ahead, self.looked_at) = (room, ahead, now);
             return Ok(Step::Sleep);
         }
+    }
+
+    fn is_over(&self, now: Time) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= now)
     }
 
     fn move_to(&mut self, place: Place) {

@@ -29,7 +29,7 @@ use super::session::Session;
 use super::status::Status;
 use super::time::Time;
 
-pub(super) use line::{Ask, Bell, Grant, Holder, Ring, Standing, Waiter, Want};
+pub(super) use line::{Ask, Bell, Grant, Holder, Standing, Waiter, Want};
 pub use memory::MemoryStore;
 #[cfg(feature = "coord-redis")]
 pub use redis::{RedisOptions, RedisStore};
@@ -353,14 +353,11 @@ pub(super) enum Heard {
     /// It is to look.
     Something,
     /// That was granted to it, or to who slept there before; then it is to look.
+    #[cfg_attr(
+        not(feature = "coord-sqlite"),
+        expect(dead_code, reason = "it is told by a `SqliteStore`")
+    )]
     Granted(Grant),
-}
-
-impl From<Option<Grant>> for Heard {
-    /// Of a bell that was rung.
-    fn from(grant: Option<Grant>) -> Self {
-        grant.map_or(Self::Something, Self::Granted)
-    }
 }
 
 /// What came of watching.

@@ -3,10 +3,11 @@
 //! To make them needs rights that not everybody has; the tests count as ignored where those are missing.
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use hapax::coord::{Lock, SqliteStore};
 use libtest_mimic::Trial;
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::agent::Agent;
 use crate::processes::{place, until_wait};
@@ -99,6 +100,49 @@ fn test(namespace: &[&str]) {
             .is_err()
     );
     assert_eq!(agent.ask("valid"), "true");
+
+    assert_eq!(agent.ask("release"), "released");
+
+    // It is told that it may look while this one holds, and not when this one has let go: its clock says nothing of when it is
+    // due.
+    for round in 0..20 {
+        let lock = Lock::new(&store, "often");
+        let guard = lock.lock().unwrap();
+        std::thread::scope(|scope| {
+            let second = scope.spawn(|| lock.lock().unwrap().release());
+            until_wait(&store, "often", 1);
+            agent.tell("lock often");
+            until_wait(&store, "often", 2);
+            guard.release().unwrap();
+            second.join().unwrap().unwrap();
+            for _ in 0..round / 2 {
+                if let Ok(guard) = lock.try_lock() {
+                    std::thread::sleep(Duration::from_micros(50));
+                    guard.release().unwrap();
+                }
+            }
+            let released = Instant::now();
+            agent.token();
+            assert!(released.elapsed() < Duration::from_millis(500));
+            assert_eq!(agent.ask("release"), "released");
+        });
+    }
+
+    // It is granted a lease that is over before it hears of it, and asks for another one.
+    if !namespace.contains(&"--pid") {
+        let guard = Lock::new(&store, "late").lock().unwrap();
+        agent.tell("renewed late 300");
+        let waiter = until_wait(&store, "late", 1).waiters.remove(0);
+        let process = Pid::from_raw(waiter.process.id as i32).unwrap();
+        kill_process(process, Signal::STOP).unwrap();
+        guard.release().unwrap();
+        let third = Lock::new(&store, "late").try_lock_for(Duration::from_secs(20));
+        third.unwrap().release().unwrap();
+        kill_process(process, Signal::CONT).unwrap();
+        agent.token();
+        assert_eq!(agent.ask("release"), "released");
+    }
+    agent.get("lock k");
 
     // It dies. Its first process in the namespace is killed with the one that was started here.
     agent.kill();

@@ -29,6 +29,8 @@ use crate::coord::time::{Time, wall_clock};
 
 /// For how long the first waiter lets others pass.
 pub(in crate::coord) const PATIENCE: Duration = Duration::from_millis(1);
+/// For how long who was granted something is believed, who says so.
+const NEWS: Duration = Duration::from_millis(10);
 
 /// What is asked for, and in whose name.
 #[derive(Clone, Debug)]
@@ -128,14 +130,17 @@ pub(in crate::coord) struct Grant {
     pub(in crate::coord) token: u64,
     pub(in crate::coord) slot: u32,
     pub(in crate::coord) expires: Option<Time>,
-    /// Who has become the first by that, and is told so: its ticket.
-    pub(in crate::coord) next: Option<u64>,
+    /// When it was granted, as all moments by the clock of who has granted it.
+    pub(in crate::coord) at: Time,
 }
 
 impl Grant {
-    /// What that makes of who has waited there, unless it was for somebody else.
-    pub(in crate::coord) fn at(self, place: &Place) -> Option<Holder> {
-        (self.ticket == place.ticket).then(|| Holder {
+    /// What that makes of who has waited there. Nothing if it was for somebody else; if it was told late, since it may have been
+    /// taken away meanwhile; or by another clock, by which its lease hasn't begun.
+    pub(in crate::coord) fn taken(self, place: &Place, now: Time) -> Option<Holder> {
+        let is_new = self.at <= now && now < self.at.after(NEWS);
+        let has_begun = self.expires.is_some() || place.ask.lease.time().is_none();
+        (self.ticket == place.ticket && is_new && has_begun).then(|| Holder {
             token: self.token,
             ticket: Some(self.ticket),
             session: place.bell.session,
@@ -341,7 +346,7 @@ impl Line {
                 token,
                 slot,
                 expires,
-                next: None,
+                at: moment.now(),
             });
             self.to_ring.push(Ring { bell, grant });
         }
@@ -354,11 +359,6 @@ impl Line {
             let knows = head.ask.is_strict
                 && matches!(&self.holders[..], [only] if only.ask.lease.time().is_none());
             if !knows {
-                let grants = self
-                    .to_ring
-                    .iter_mut()
-                    .filter_map(|ring| ring.grant.as_mut());
-                grants.for_each(|grant| grant.next = Some(head.ticket));
                 self.to_ring.push(head.bell.into());
             }
         }

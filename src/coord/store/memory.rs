@@ -1,6 +1,6 @@
 //! A store in the memory of this process, for tests: with a clock that the test sets, and sessions that die on command.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashSet};
 use std::fmt;
 use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
@@ -11,8 +11,8 @@ use super::line::{Line, Moment};
 use super::sealed::HasSession;
 use super::value::Value;
 use super::{
-    Ask, Bell, Engine, Entered, Extension, Grant, Heard, Holder, Listing, Mean, OfAverage,
-    Otherwise, Place, Rate, Ring, SessionRow, Sleeper, Standing, Store, Turn, Watch,
+    Ask, Bell, Engine, Entered, Extension, Heard, Holder, Listing, Mean, OfAverage, Otherwise,
+    Place, Rate, SessionRow, Sleeper, Standing, Store, Turn, Watch,
 };
 use crate::coord::error::Fault;
 use crate::coord::lease::Lease;
@@ -74,7 +74,7 @@ struct Rows {
     sessions: BTreeMap<u64, State>,
     /// The virtual clock.
     virtual_now: Duration,
-    rung: HashMap<Bell, Option<Grant>>,
+    rung: HashSet<Bell>,
     last_bell: u32,
 }
 
@@ -84,17 +84,12 @@ struct State {
 }
 
 impl Rows {
-    fn ring(&mut self, Ring { bell, grant }: Ring) {
-        let told = self.rung.entry(bell).or_default();
-        *told = grant.or(*told);
-    }
-
     fn heard(&mut self, sleeper: &Sleeper<'_>) -> Heard {
         let has_ended = |session| !self.sessions.contains_key(session);
-        match self.rung.remove(&sleeper.bell) {
-            Some(grant) => grant.into(),
-            None if sleeper.watched.iter().any(has_ended) => Heard::Something,
-            None => Heard::Nothing,
+        if sleeper.watched.iter().any(has_ended) || self.rung.remove(&sleeper.bell) {
+            Heard::Something
+        } else {
+            Heard::Nothing
         }
     }
 }
@@ -381,7 +376,8 @@ impl MemoryEngine {
             rows.lines.insert(Arc::clone(key), line);
         }
         if !to_ring.is_empty() {
-            to_ring.into_iter().for_each(|ring| rows.ring(ring));
+            // Whatever it is, they look: a test sees at once what was taken away.
+            rows.rung.extend(to_ring.into_iter().map(|ring| ring.bell));
             self.shared.changed.notify_all();
         }
         answer
@@ -536,7 +532,7 @@ impl Engine for MemoryEngine {
     }
 
     fn ring(&self, bell: Bell) -> Result<(), Fault> {
-        self.shared.rows.lock().ring(bell.into());
+        self.shared.rows.lock().rung.insert(bell);
         self.shared.changed.notify_all();
         Ok(())
     }

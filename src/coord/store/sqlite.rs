@@ -6,7 +6,7 @@
 //! is committed.
 //!
 //! Each open store has one connection, and threads take turns. Before a transaction is committed it is checked that the file
-//! is still the one that its path names.
+//! is still the one that its path names, or was so within the last millisecond.
 
 mod database;
 mod presence;
@@ -30,11 +30,11 @@ use self::presence::{Directory, Presence, Sign};
 use self::rows::{Loaded, SqliteMoment};
 use super::clock;
 use super::fork::OpenDatabase;
-use super::line::{Line, Moment, may_be_passed};
+use super::line::{Line, Moment, Ring, may_be_passed};
 use super::sealed::HasSession;
 use super::{
-    Ask, Bell, Engine, Entered, Extension, Grant, Heard, Holder, Listing, Mean, OfAverage,
-    Otherwise, Place, Rate, Ring, Sleeper, Standing, Store, Turn, Want, Watch,
+    Ask, Bell, Engine, Entered, Extension, Heard, Holder, Listing, Mean, OfAverage, Otherwise,
+    Place, Rate, Sleeper, Standing, Store, Turn, Want, Watch,
 };
 use crate::coord::CoordError;
 use crate::coord::error::{Fault, Operation};
@@ -268,7 +268,7 @@ struct SqliteEngine {
     presence: Mutex<Seen>,
     /// Leases by other clocks, by their tokens.
     observed: Mutex<HashMap<u64, Observed>>,
-    /// The waiter that was told last that it may look, by its ticket: by this session, or by who has granted it something.
+    /// The waiter that was told last that it may look.
     last_told: Mutex<u64>,
     /// The value that was looked at last whether it is over.
     last_swept: Mutex<Option<String>>,
@@ -585,10 +585,12 @@ impl SqliteEngine {
         token: u64,
     ) -> Result<Freely, Fault> {
         let mut select = connection.prepare_cached(
-            "SELECT ticket, session, bell, due FROM waiter WHERE key = ?1 ORDER BY ticket LIMIT 1",
+            "SELECT ticket, session, bell, due,
+                EXISTS (SELECT 1 FROM session WHERE id = waiter.session AND clock = ?2)
+            FROM waiter WHERE key = ?1 ORDER BY ticket LIMIT 1",
         )?;
         let head = select
-            .query_row([key], |row| {
+            .query_row([key, &self.clock], |row| {
                 Ok(Head {
                     ticket: row.get(0)?,
                     bell: Bell {
@@ -596,6 +598,7 @@ impl SqliteEngine {
                         number: row.get(2)?,
                     },
                     due: row.get::<_, Option<i64>>(3)?.map(Time),
+                    same_clock: row.get(4)?,
                 })
             })
             .optional()?;
@@ -614,10 +617,11 @@ impl SqliteEngine {
     }
 
     /// Tells the first waiter that it may look, after that was committed, unless it will by itself: it was told before, so
-    /// it knows when it is due, and that is still to come.
+    /// it knows when it is due, and that is still to come, by its clock as well.
     fn tell(&self, head: Head) {
         let was_told = std::mem::replace(&mut *self.last_told.lock(), head.ticket) == head.ticket;
-        if !was_told || head.due.is_none_or(|due| due <= clock::now()) {
+        let is_due = head.due.is_none_or(|due| due <= clock::now());
+        if !was_told || !head.same_clock || is_due {
             self.ring_all(vec![head.bell.into()]);
         }
     }
@@ -628,6 +632,8 @@ struct Head {
     ticket: u64,
     bell: Bell,
     due: Option<Time>,
+    /// Its session's clock is this one.
+    same_clock: bool,
 }
 
 /// How it went to give back without a look at the whole line.
@@ -691,14 +697,6 @@ impl Engine for SqliteEngine {
     }
 
     fn look(&self, place: &Place) -> Result<Standing, Fault> {
-        // Mostly it is rung for this.
-        let granted = self.read(|connection| {
-            let granted = rows::granted(connection, &self.clock, &place.ask.key, place.ticket)?;
-            Ok(granted.map(|holder| self.observe(holder, clock::now())))
-        })?;
-        if let Some(holder) = granted {
-            return Ok(Standing::Granted(holder));
-        }
         self.read(|connection| {
             let mut moment = SqliteMoment::load(connection, self.id)?;
             let line = self.load(connection, &place.ask.key, &mut moment)?;
@@ -770,6 +768,7 @@ impl Engine for SqliteEngine {
     }
 
     fn list(&self) -> Result<Listing, Fault> {
+        self.open.check()?;
         self.database.check()?;
         self.read(|connection| {
             let holders = rows::holders(connection, &self.clock, None)?;
@@ -837,16 +836,7 @@ impl Engine for SqliteEngine {
 
     fn sleep(&self, sleepers: &[Sleeper<'_>], until: Time) -> Result<Vec<Heard>, Fault> {
         let presence = self.presence()?;
-        let heard = presence.sleep(sleepers, until.since(clock::now()));
-        for heard in &heard {
-            if let Heard::Granted(Grant {
-                next: Some(next), ..
-            }) = heard
-            {
-                *self.last_told.lock() = *next;
-            }
-        }
-        Ok(heard)
+        Ok(presence.sleep(sleepers, until.since(clock::now())))
     }
 
     fn average(&self, key: &Arc<str>, step: OfAverage<'_>) -> Result<Option<Mean>, Fault> {

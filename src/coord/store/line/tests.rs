@@ -92,15 +92,24 @@ fn a_ring_says_what_was_granted() {
     };
     assert!(line.release(tokens[0], &mut moment));
     let grant = line.to_ring[0].grant.unwrap();
-    let (told, holder) = (grant.at(&place).unwrap(), &line.holders[0]);
+    let now = moment.now();
+    let (told, holder) = (grant.taken(&place, now).unwrap(), &line.holders[0]);
     assert_eq!(
         (told.token, told.ticket, told.session, told.slot),
         (holder.token, holder.ticket, holder.session, holder.slot),
     );
-    // The next one watches the holder.
-    assert_eq!(grant.next, None);
+    // Late, or by a clock that is ahead.
+    assert!(grant.taken(&place, now.after(NEWS)).is_none());
+    assert!(grant.taken(&place, Time(now.0 - 1)).is_none());
+    // A lease that has no end by the clock of who has granted it.
+    place.ask.lease = Lease::Renewed(PATIENCE);
+    assert!(grant.taken(&place, now).is_none());
+    let expires = Some(now.after(PATIENCE));
+    let leased = Grant { expires, ..grant };
+    assert_eq!(leased.taken(&place, now).unwrap().expires, expires);
+    // To another one.
     place.ticket += 1;
-    assert!(grant.at(&place).is_none());
+    assert!(leased.taken(&place, now).is_none());
 }
 
 /// The next one has a patience that runs from now on.
@@ -109,8 +118,6 @@ fn a_hand_over_wakes_the_next_one_as_well() {
     let (mut line, mut moment, tokens) = line(&[EXCLUSIVE], &[EXCLUSIVE; 3], false);
     moment.now = 2_000_000;
     assert!(line.release(tokens[0], &mut moment));
-    let next = line.waiters[0].ticket;
-    assert_eq!(line.to_ring[0].grant.unwrap().next, Some(next));
     assert_eq!(rung(&mut line), [1, 2]);
 }
 

@@ -152,7 +152,7 @@ type Files = [Option<Identity>; 3];
 type Changed = (Identity, i64, i64);
 
 /// That the files were those that were opened.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Seen {
     at: Option<Instant>,
     /// When their directory had changed last, unless that was just then.
@@ -203,11 +203,12 @@ impl Database {
     /// An error unless the files are still those that were opened, or were until a moment ago: to look at them each time would
     /// be a tenth of what a lock takes.
     pub(super) fn check(&self) -> Result<(), Fault> {
-        let mut seen = self.seen.lock();
-        if seen.at.is_none_or(|at| at.elapsed() >= BELIEVED_FOR) {
+        let Seen { at, changed } = *self.seen.lock();
+        if at.is_none_or(|at| at.elapsed() >= BELIEVED_FOR) {
             let now = Instant::now();
-            seen.changed = self.look(seen.changed)?;
-            seen.at = Some(now);
+            let changed = self.look(changed)?;
+            let at = Some(now);
+            *self.seen.lock() = Seen { at, changed };
         }
         Ok(())
     }

@@ -30,7 +30,8 @@ use rustix::io::Errno;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use super::super::fork::Uninherited;
-use super::super::{Bell, Grant, Heard, Ring, Sleeper, Watch};
+use super::super::line::Ring;
+use super::super::{Bell, Grant, Heard, Sleeper, Watch};
 use crate::coord::time::Time;
 
 /// The longest path of a socket that every system takes.
@@ -390,7 +391,7 @@ impl Presence {
         }
         for (at, socket) in sockets.iter().enumerate() {
             if !fds[at].revents().is_empty() {
-                heard[at] = silence(socket).into();
+                heard[at] = silence(socket);
             }
         }
         for (fd, (at, session)) in fds[sockets.len()..].iter().zip(what) {
@@ -434,23 +435,22 @@ fn ringer() -> io::Result<UnixDatagram> {
     Ok(ringer)
 }
 
-/// Reads all rings. Answers what the last one that was granted something was granted.
-fn silence(bell: &UnixDatagram) -> Option<Grant> {
-    let mut grant = None;
+/// Reads all rings. Answers with the last grant of which they say something.
+fn silence(bell: &UnixDatagram) -> Heard {
+    let mut heard = Heard::Something;
     // One more than there is to read, so that what is too long isn't taken for it.
     let mut message = [0; GRANT + 1];
     while let Ok(length) = bell.recv(&mut message) {
-        grant = read(&message[..length]).or(grant);
+        heard = read(&message[..length]).map_or(heard, Heard::Granted);
     }
-    grant
+    heard
 }
 
 /// The length of a ring that says what was granted: five numbers.
 const GRANT: usize = 40;
 
-/// In the place of a moment and of a ticket.
-const NEVER: i64 = i64::MAX;
-const NOBODY: u64 = 0;
+/// In the place of a moment, of which none is before the clock began.
+const NEVER: i64 = i64::MIN;
 
 fn written(grant: Grant) -> [u8; GRANT] {
     let ends = grant.expires.map_or(NEVER, |expires| expires.0);
@@ -459,7 +459,7 @@ fn written(grant: Grant) -> [u8; GRANT] {
         grant.token,
         grant.slot.into(),
         ends.cast_unsigned(),
-        grant.next.unwrap_or(NOBODY),
+        grant.at.0.cast_unsigned(),
     ];
     let mut message = [0; GRANT];
     for (place, number) in message.as_chunks_mut().0.iter_mut().zip(numbers) {
@@ -478,7 +478,7 @@ fn read(message: &[u8]) -> Option<Grant> {
         .copied()
         .map(u64::from_ne_bytes)
         .collect();
-    let &[ticket, token, slot, ends, next] = &numbers[..] else {
+    let &[ticket, token, slot, ends, at] = &numbers[..] else {
         return None;
     };
     Some(Grant {
@@ -486,7 +486,7 @@ fn read(message: &[u8]) -> Option<Grant> {
         token,
         slot: u32::try_from(slot).ok()?,
         expires: Some(Time(ends.cast_signed())).filter(|ends| ends.0 != NEVER),
-        next: Some(next).filter(|next| *next != NOBODY),
+        at: Time(at.cast_signed()),
     })
 }
 
@@ -517,13 +517,13 @@ mod tests {
         assert_eq!(hear(), Heard::Nothing);
         there.ring([bell.into()]);
         assert_eq!(hear(), Heard::Something);
-        for expires in [None, Some(Time(7))] {
+        for expires in [None, Some(Time(7)), Some(Time(i64::MAX))] {
             let grant = Grant {
                 ticket: u64::MAX,
                 token: 1 << 60,
                 slot: u32::MAX,
                 expires,
-                next: expires.map(|_| 3),
+                at: Time(5),
             };
             let ring = Ring {
                 bell,

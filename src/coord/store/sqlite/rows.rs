@@ -161,17 +161,6 @@ pub(super) fn holders(
     }
 }
 
-/// What a waiter was granted.
-pub(super) fn granted(
-    connection: &Connection,
-    clock: &str,
-    key: &str,
-    ticket: u64,
-) -> Result<Option<Loaded<Holder>>, Fault> {
-    let sql = holders!("WHERE h.key = ?2 AND h.ticket = ?3");
-    Ok(query(connection, sql, params![clock, key, ticket], holder)?.pop())
-}
-
 pub(super) fn waiters(
     connection: &Connection,
     clock: &str,

@@ -13,8 +13,9 @@ use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
+use super::super::line::Ring;
 use super::super::value::{CENTURY, Content, Value};
-use super::super::{Mean, OfAverage, Rate, Ring, Turn};
+use super::super::{Mean, OfAverage, Rate, Turn};
 use super::SqliteEngine;
 use crate::coord::error::Fault;
 use crate::coord::time::{Time, wall_time};
