@@ -190,7 +190,7 @@ impl SingleFlight {
     ///
     /// # Errors
     ///
-    /// As long as a value is fresh that was read, there are none after that.
+    /// None once a value was read that is fresh, as long as it is. Otherwise
     ///
     /// - Those of `read` and `compute`. Who waits for another one that fails computes in its place.
     /// - Those of [`Lock::lock`].

@@ -29,7 +29,7 @@ use crate::coord::time::{Time, wall_clock};
 
 /// For how long the first waiter lets others pass.
 pub(in crate::coord) const PATIENCE: Duration = Duration::from_millis(1);
-/// For how long who was granted something is believed, who says so.
+/// How old a grant may be for its waiter to take it without a look.
 const NEWS: Duration = Duration::from_millis(10);
 
 /// What is asked for, and in whose name.
@@ -130,7 +130,7 @@ pub(in crate::coord) struct Grant {
     pub(in crate::coord) token: u64,
     pub(in crate::coord) slot: u32,
     pub(in crate::coord) expires: Option<Time>,
-    /// When it was granted, as all moments by the clock of who has granted it.
+    /// When it was granted. Moments are by the clock of whoever has granted it.
     pub(in crate::coord) at: Time,
 }
 
