@@ -360,6 +360,17 @@ pub(super) enum Heard {
     Granted(Grant),
 }
 
+impl From<bool> for Heard {
+    /// Whether it is to look, where nothing more is told.
+    fn from(is_to_look: bool) -> Self {
+        if is_to_look {
+            Self::Something
+        } else {
+            Self::Nothing
+        }
+    }
+}
+
 /// What came of watching.
 #[derive(Debug, Default)]
 pub(super) struct Watch {

@@ -86,11 +86,8 @@ struct State {
 impl Rows {
     fn heard(&mut self, sleeper: &Sleeper<'_>) -> Heard {
         let has_ended = |session| !self.sessions.contains_key(session);
-        if sleeper.watched.iter().any(has_ended) || self.rung.remove(&sleeper.bell) {
-            Heard::Something
-        } else {
-            Heard::Nothing
-        }
+        let is_to_look = sleeper.watched.iter().any(has_ended) || self.rung.remove(&sleeper.bell);
+        is_to_look.into()
     }
 }
 

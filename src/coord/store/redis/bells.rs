@@ -214,14 +214,10 @@ impl Bells {
             if state.is_closed {
                 return Err(Fault::Closed);
             }
-            let heard = sleepers.iter().map(|sleeper| {
-                // A grant is to be claimed, so it has to look in any case.
-                if state.rung.remove(&sleeper.bell.number) {
-                    Heard::Something
-                } else {
-                    Heard::Nothing
-                }
-            });
+            // A grant is to be claimed, so they have to look in any case.
+            let heard = sleepers
+                .iter()
+                .map(|sleeper| state.rung.remove(&sleeper.bell.number).into());
             let heard: Vec<_> = heard.collect();
             if heard.contains(&Heard::Something) || Instant::now() >= end {
                 return Ok(heard);
